@@ -1,0 +1,320 @@
+"""Frozen configurations, equal in Python, YAML and the form on the screen. No torch here.
+
+Every class with a ``kind`` has exactly one builder in the table of its package (``LOSSES``, ``NETWORKS``, ``METHODS``).
+Titles and descriptions are what the person reads: they become labels and tooltips.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from napari_ctxseg.errors import InputError
+
+
+class Config(BaseModel):
+    """Base of all configurations: frozen, and strict about names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+def _named(value: Any) -> Any:
+    """A bare name stands for its defaults."""
+    return {"kind": value} if isinstance(value, str) else value
+
+
+Unit = Literal["world", "px", "fraction"]
+
+# ---------------------------------------------------------------- regions of interest
+
+
+class StaticRoi(Config):
+    """Window of one size around the foreground's centroid, shifted inside the image (context CE, section 3.1)."""
+
+    kind: Literal["static"] = "static"
+    size: int = Field(64, ge=1, title="Side", description="Side of the window in pixels, the same for every image.")
+
+
+class DynamicRoi(Config):
+    """Tight box around all foreground of the image, with a margin (context CE, section 3.2)."""
+
+    kind: Literal["dynamic"] = "dynamic"
+    margin: int = Field(0, ge=0, title="Margin", description="Pixels added to the box on each side.")
+
+
+RoiConfig = Annotated[StaticRoi | DynamicRoi, Field(discriminator="kind"), BeforeValidator(_named)]
+
+# ---------------------------------------------------------------- losses
+
+
+class CrossEntropy(Config):
+    """Plain cross-entropy: every labelled pixel counts the same."""
+
+    kind: Literal["ce"] = "ce"
+
+
+class DiceCE(Config):
+    """Cross-entropy plus soft Dice over the foreground classes present in the sample."""
+
+    kind: Literal["dice_ce"] = "dice_ce"
+    dice_weight: float = Field(1.0, ge=0, title="Dice weight", description="Factor of the Dice term.")
+    ce_weight: float = Field(1.0, ge=0, title="CE weight", description="Factor of the cross-entropy term.")
+
+
+class ContextCE(Config):
+    """Cross-entropy of the image plus cross-entropy of a window around the structure (Murugesan et al. 2020)."""
+
+    kind: Literal["context_ce"] = "context_ce"
+    roi: RoiConfig = Field(
+        DynamicRoi(), title="Region of interest", description="How the window around the structure is found."
+    )
+    weight: float = Field(
+        1.0, ge=0, title="Context weight", description="Lambda: how much the window's mean counts beside the image's."
+    )
+
+
+class DilatedBalancedCE(Config):
+    """Class-balanced cross-entropy whose weights reach a radius beyond each class (Hosseini & Soleymani 2024)."""
+
+    kind: Literal["dilated_balanced_ce"] = "dilated_balanced_ce"
+    radius: float = Field(
+        20.0,
+        ge=0,
+        title="Radius",
+        description="How far beyond the structure its weight reaches. 0 is balanced CE; very large is plain CE.",
+    )
+    unit: Unit = Field(
+        "px",
+        title="Unit",
+        description="px: voxels of the finest in-plane axis; world: the unit of the spacing; "
+        "fraction: of the shorter in-plane side.",
+    )
+
+
+LossConfig = Annotated[
+    CrossEntropy | DiceCE | ContextCE | DilatedBalancedCE, Field(discriminator="kind"), BeforeValidator(_named)
+]
+
+# ---------------------------------------------------------------- networks and methods
+
+
+class UNetConfig(Config):
+    """U-Net with two convolutions per level, instance normalisation and leaky ReLU (MONAI's BasicUNet)."""
+
+    kind: Literal["unet"] = "unet"
+    dims: Literal[2, 3] = Field(
+        2, title="Dimensions", description="2: slice by slice; 3: whole volumes, needs more memory and time."
+    )
+    in_channels: int | None = Field(None, ge=1, title="Input channels", description="Left empty: taken from the data.")
+    out_channels: int | None = Field(None, ge=2, title="Classes", description="Left empty: taken from the data.")
+    features: tuple[int, int, int, int, int] = Field(
+        (16, 32, 64, 128, 128), title="Widths", description="Channels of the five levels, top to bottom."
+    )
+
+
+NetworkConfig = Annotated[UNetConfig, BeforeValidator(_named)]
+
+
+class SupervisedConfig(Config):
+    """Plain supervised training with one loss."""
+
+    kind: Literal["supervised"] = "supervised"
+
+
+MethodConfig = Annotated[SupervisedConfig, BeforeValidator(_named)]
+
+# ---------------------------------------------------------------- a run
+
+Annotation = Literal["full", "masks", "scribbles"]
+
+
+class DataConfig(Config):
+    """Which files, which classes, and what an unpainted pixel means."""
+
+    images: tuple[str, ...] = Field((), title="Images", description="Files, folders or patterns; layer names on screen.")
+    labels: tuple[str, ...] = Field((), title="Labels", description="Label files, paired by stem.")
+    group: str | None = Field(
+        None, title="Patient pattern", description="Regular expression; equal matches in the file name are one patient."
+    )
+    val: float = Field(0.2, ge=0, lt=1, title="Validation share", description="Share of patients kept for validation.")
+    classes: dict[str, int] = Field(
+        default_factory=dict, title="Classes", description="Name and value. Values not named are background."
+    )
+    foreground: bool = Field(
+        False, title="Any label is foreground", description="Every label above 0 is one class, as instance masks need."
+    )
+    annotation: Annotation = Field(
+        "full",
+        title="Annotation",
+        description="full: files are complete masks. masks: 0 is background in labelled slices only. "
+        "scribbles: 0 is unlabelled everywhere.",
+    )
+    background: int | None = Field(
+        None, ge=1, title="Background value", description="With scribbles: the value painted for background."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DataConfig:
+        values = list(self.classes.values())
+        if len(set(values)) != len(values):
+            raise ValueError(f"two classes share a value: {self.classes}")
+        if any(v == 0 for v in values):
+            raise ValueError("class value 0 is kept for background (or unlabelled)")
+        if self.background is not None and self.background in values:
+            raise ValueError(f"value {self.background} is the painted background and cannot be a class too")
+        if self.foreground and self.classes:
+            raise ValueError("`foreground` makes one class of every label above 0: name no `classes` beside it")
+        return self
+
+
+class PatchConfig(Config):
+    """How training patches are cut."""
+
+    size: tuple[int, ...] | None = Field(None, title="Patch size", description="Left empty: chosen from the data.")
+    batch: int | None = Field(None, ge=1, title="Batch size", description="Left empty: 8 in 2-D, 4 in 3-D.")
+    foreground: float = Field(
+        0.6, ge=0, le=1, title="Foreground share", description="Share of patches centred on a labelled structure."
+    )
+
+
+class OptimConfig(Config):
+    """Optimiser and its learning rate over the steps."""
+
+    kind: Literal["adamw"] = "adamw"
+    lr: float = Field(1e-3, gt=0, title="Learning rate", description="Size of the first steps.")
+    weight_decay: float = Field(1e-4, ge=0, title="Weight decay", description="Pull of the weights towards zero.")
+    schedule: Literal["poly", "constant"] = Field(
+        "poly", title="Schedule", description="poly: falls to zero at the end of the budget."
+    )
+    power: float = Field(0.9, gt=0, title="Power", description="Exponent of the poly schedule.")
+
+
+class AugmentConfig(Config):
+    """Random changes of the training patches, drawn once and applied to image and labels alike."""
+
+    preset: Literal["default", "none"] = Field(
+        "default", title="Augmentation", description="default: flips, rotation, zoom, contrast, noise."
+    )
+
+
+class BudgetConfig(Config):
+    """How long to train: steps, or minutes that are turned into steps after 20 timed ones."""
+
+    steps: int | None = Field(None, ge=1, title="Steps", description="Number of optimiser steps.")
+    minutes: float | None = Field(None, gt=0, title="Minutes", description="Time to train for, on this machine.")
+    val_every: int | None = Field(None, ge=1, title="Validate every", description="Steps; left empty: chosen from the budget.")
+
+    @model_validator(mode="after")
+    def _some(self) -> BudgetConfig:
+        if self.steps is None and self.minutes is None:
+            raise ValueError("a budget needs `steps` or `minutes`")
+        return self
+
+
+class DeviceConfig(Config):
+    """Where and how to compute."""
+
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", title="Device", description="auto: a GPU if there is one.")
+    precision: Literal["auto", "32-true", "bf16-mixed"] = Field(
+        "auto", title="Precision", description="auto: bfloat16 where the device computes in it, else float32."
+    )
+    threads: int | None = Field(None, ge=1, title="CPU threads", description="Left empty: all cores; on screen all but one.")
+
+
+class RunConfig(Config):
+    """A run's whole configuration, one YAML file."""
+
+    data: DataConfig = DataConfig()
+    network: NetworkConfig = UNetConfig()
+    loss: LossConfig = DilatedBalancedCE()
+    method: MethodConfig = SupervisedConfig()
+    patch: PatchConfig = PatchConfig()
+    optim: OptimConfig = OptimConfig()
+    augment: AugmentConfig = AugmentConfig()
+    budget: BudgetConfig = BudgetConfig(minutes=5)
+    device: DeviceConfig = DeviceConfig()
+    init: str | None = Field(None, title="Start from", description="An earlier run whose weights are the start.")
+    seed: int = Field(0, ge=0, title="Seed", description="Same seed, same data, same machine: same result.")
+
+    def updated(self, **sections: Any) -> RunConfig:
+        """A copy with whole sections replaced, validated again."""
+        return RunConfig.model_validate({**self.model_dump(), **sections})
+
+
+def to_yaml(config: Config) -> str:
+    """Configuration as YAML text; `from_yaml` gives it back equal."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def parse_config(values: Any, where: str = "configuration") -> RunConfig:
+    """Validate plain values.
+
+    Raises
+    ------
+    InputError
+        Naming the first field that is wrong.
+    """
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise InputError(where, f"{field}: {first['msg']}" if field else first["msg"], "See `ctxseg train --help`") from error
+
+
+def from_yaml(path: Path) -> RunConfig:
+    """Read a run's configuration.
+
+    Raises
+    ------
+    InputError
+        If the file is not YAML or a field is wrong.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(path, f"cannot be read as YAML ({error.__class__.__name__})", "Check the file") from error
+    if not isinstance(values, dict):
+        raise InputError(path, "holds no settings", "Give a mapping such as `loss: {kind: dice_ce}`")
+    return parse_config(values, str(path))
+
+
+def set_fields(values: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
+    """Apply ``a.b=v`` assignments (values in YAML) to plain settings, without changing the argument.
+
+    Raises
+    ------
+    InputError
+        If an assignment has no ``=`` or goes through something that is not a section.
+    """
+    result = yaml.safe_load(yaml.safe_dump(values)) or {}
+    for text in assignments:
+        name, sign, value = text.partition("=")
+        if not sign or not name.strip():
+            raise InputError(f"--set {text}", "is not of the form a.b=value", "Write for instance --set optim.lr=3e-4")
+        *sections, last = name.strip().split(".")
+        node = result
+        for section in sections:
+            child = node.get(section)
+            if isinstance(child, str):
+                child = {"kind": child}
+            if child is not None and not isinstance(child, dict):
+                raise InputError(f"--set {text}", f"{section} is not a section", "See a run's config.yaml for the names")
+            node[section] = child or {}
+            node = node[section]
+        node[last] = _scalar(value)
+    return result
+
+
+def _scalar(value: str) -> Any:
+    """YAML 1.1 reads ``1e-3`` as text; people mean the number."""
+    parsed = yaml.safe_load(value)
+    if isinstance(parsed, str):
+        try:
+            return float(parsed)
+        except ValueError:
+            return parsed
+    return parsed

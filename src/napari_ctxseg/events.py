@@ -1,0 +1,147 @@
+"""Small frozen messages that say what a job is doing. Arrays in them are detached numpy copies."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Event:
+    """Base of all messages."""
+
+
+@dataclass(frozen=True)
+class Note(Event):
+    """A sentence for the person: something mended, guessed, left out. `level` is ``"info"`` or ``"warning"``."""
+
+    text: str
+    level: str = "info"
+
+
+@dataclass(frozen=True)
+class RunStarted(Event):
+    """Training is about to take its first step. `steps` is 0 while a budget in minutes is being measured."""
+
+    run: str
+    step: int
+    steps: int
+    device: str
+    precision: str
+    parameters: int
+    curve: str  # "validation Dice" or "training Dice"
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BudgetSet(Event):
+    """Minutes have been turned into steps."""
+
+    steps: int
+    seconds_per_step: float
+
+
+@dataclass(frozen=True)
+class StepEnd(Event):
+    """One optimiser step. `loss` is None when the step was skipped because something was not finite."""
+
+    step: int
+    steps: int
+    loss: float | None
+    lr: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class EpochEnd(Event):
+    """A validation. `dice` holds one value per class, None where the class is in neither mask."""
+
+    step: int
+    dice: dict[str, float | None]
+    mean: float | None
+    best: bool
+    curve: str
+
+
+@dataclass(frozen=True)
+class Preview(Event):
+    """Prediction of one slice during training: class values, shape ``(y, x)``."""
+
+    step: int
+    case: str
+    index: int
+    labels: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class CheckpointSaved(Event):
+    """The state of this step is safe on disk."""
+
+    step: int
+    path: str
+
+
+@dataclass(frozen=True)
+class RunFinished(Event):
+    """Training has ended: `stopped` by the person, or by its budget."""
+
+    run: str
+    step: int
+    steps: int
+    stopped: bool
+    best_step: int
+    dice: float | None
+    skipped: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PredictionBlock(Event):
+    """Class values of slices ``start : start + len(labels)`` along the first spatial axis of a case."""
+
+    case: str
+    start: int
+    labels: NDArray[Any]
+    done: float  # fraction of the whole case, 0 to 1
+
+
+@dataclass(frozen=True)
+class PredictionProgress(Event):
+    """Share of a case's windows that are through the network; its blocks come later."""
+
+    case: str
+    done: float
+
+
+@dataclass(frozen=True)
+class PredictionFinished(Event):
+    """All blocks of a case have been sent."""
+
+    case: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class JobFailed(Event):
+    """A job ended with an error. `remedy` may be empty; `log` is the path of the traceback."""
+
+    error: str
+    remedy: str = ""
+    log: str = ""
+
+
+@dataclass(frozen=True)
+class JobDone(Event):
+    """A job has ended and the engine is free again."""
+
+
+EVENTS: dict[str, type[Event]] = {cls.__name__: cls for cls in Event.__subclasses__()}
+
+
+def fields_of(event: Event) -> dict[str, Any]:
+    """Field values of an event, without copying its arrays."""
+    return {f.name: getattr(event, f.name) for f in dataclasses.fields(event)}
