@@ -186,9 +186,9 @@ def tidy_labels(path: Path, array: NDArray[Any]) -> tuple[NDArray[Any], tuple[st
     if np.abs(rounded).max() > 2**31:
         raise FileError(path, f"holds the value {rounded.flat[np.abs(rounded).argmax()]}", "That is no label")
     low, high = int(rounded.min()), int(rounded.max())
-    return np.ascontiguousarray(rounded.astype(smallest_dtype(low, high))), (
-        "Labels were stored as real numbers; they were rounded.",
-    )
+    exact = np.array_equal(rounded, array)
+    notes = () if exact else ("Labels were stored as real numbers close to integers; they were rounded.",)
+    return np.ascontiguousarray(rounded.astype(smallest_dtype(low, high))), notes
 
 
 def smallest_dtype(low: int, high: int) -> np.dtype[Any]:

@@ -33,7 +33,7 @@ _MATRIX = ("TransformMatrix", "Rotation", "Orientation")
 _MSB = ("BinaryDataByteOrderMSB", "ElementByteOrderMSB")
 #: Lines that place the grid in the world; kept word for word when labels are written.
 GEOMETRY = (*_SPACING, *_OFFSET, *_MATRIX, "CenterOfRotation", "AnatomicalOrientation", "DistanceUnits")
-_UNITS = {"mm": "mm", "um": "um", "cm": "cm", "?": "mm", "": "mm"}
+_UNITS = {"mm": "mm", "um": "um", "cm": "cm", "?": "pixel", "": "mm"}
 _MAX_HEADER = 1 << 16
 
 
@@ -411,6 +411,6 @@ def _lines_from(like: Image) -> dict[str, str]:
         "ElementSpacing": steps,
     }
     lines = {key: " ".join(repr(float(value)) for value in values) for key, values in words.items()}
-    if like.unit in ("um", "cm"):
-        lines["DistanceUnits"] = like.unit
+    if like.unit != "mm":
+        lines["DistanceUnits"] = like.unit if like.unit in _UNITS else "?"
     return lines

@@ -318,16 +318,32 @@ def _world(header: Any, notes: list[str]) -> NDArray[np.float64] | None:
         candidates.append(("sform", header.get_sform))
     if header["qform_code"] > 0:
         candidates.append(("qform", header.get_qform))
+    found: list[tuple[str, NDArray[np.float64]]] = []
     for name, get in candidates:
         try:
-            affine: NDArray[np.float64] = geometry.flip_lps_ras(np.asarray(get(), float))
+            affine = geometry.flip_lps_ras(np.asarray(get(), float))
         except (ValueError, nib.spatialimages.HeaderDataError):
             affine = np.full((4, 4), np.nan)
         if geometry.usable(affine):
-            return affine
-        notes.append(f"The {name} of the header is not usable (zero, singular or not a number).")
-    notes.append("The file says nothing usable about its orientation; the voxel grid was kept as it is.")
-    return None
+            found.append((name, affine))
+        else:
+            notes.append(f"The {name} of the header is not usable (zero, singular or not a number).")
+    if not found:
+        notes.append("The file says nothing usable about its orientation; the voxel grid was kept as it is.")
+        return None
+    if len(found) == 2:
+        off = _furthest_corner(header, found[0][1] - found[1][1])
+        if off > 1e-2 * min(geometry.steps_of(found[0][1])):
+            notes.append(f"sform and qform disagree by up to {off:.3g}; the sform was used.")
+    return found[0][1]
+
+
+def _furthest_corner(header: Any, difference: NDArray[np.float64]) -> float:
+    """Largest distance, over the corners of the grid, between two affines given their difference."""
+    lengths = [int(length) for length in header["dim"][1:4]]
+    corners = np.array([[*corner, 1] for corner in np.ndindex(2, 2, 2)], float).T
+    corners[:3] *= np.array(lengths)[:, None] - 1
+    return float(np.linalg.norm((difference @ corners)[:3], axis=0).max())
 
 
 def _in_plane(affine: NDArray[np.float64], notes: list[str]) -> NDArray[np.float64] | None:

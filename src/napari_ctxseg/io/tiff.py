@@ -98,8 +98,8 @@ def save_labels(path: Path, labels: NDArray[Any], like: Image, *, suffix: str) -
     labels : ndarray of integers
         Shape ``like.spatial_shape``, written in that order.
     like : Image
-        From a TIFF file: same kind (plain, ImageJ, OME), tags kept. From any other: ImageJ if that can hold the
-        values, else OME. TIFF has no place for an origin or a direction.
+        From a TIFF file: same kind (plain, ImageJ, OME), tags kept. From any other: ImageJ if that can hold
+        the values, else OME. TIFF has no place for an origin or a direction.
     suffix : str
         ``".tif"``, ``".tiff"``, ``".ome.tif"`` or ``".ome.tiff"``.
 
