@@ -22,9 +22,21 @@ ORIENTATIONS = [
 SHAPE = (4, 5, 6)
 LPS = np.diag([-1.0, -1.0, 1.0])
 #: Every field that places a NIfTI grid in the world.
-NIFTI_GEOMETRY = (
-    "pixdim qform_code sform_code quatern_b quatern_c quatern_d qoffset_x qoffset_y qoffset_z srow_x srow_y srow_z xyzt_units"
-).split()
+NIFTI_GEOMETRY = [
+    "pixdim",
+    "qform_code",
+    "sform_code",
+    "quatern_b",
+    "quatern_c",
+    "quatern_d",
+    "qoffset_x",
+    "qoffset_y",
+    "qoffset_z",
+    "srow_x",
+    "srow_y",
+    "srow_z",
+    "xyzt_units",
+]
 
 
 def affine_of(matrix, spacing=(0.7, 1.1, 3.0), origin=(-12.25, 30.5, 7.75)):

@@ -202,8 +202,8 @@ def _layout(path: Path, header: Any) -> tuple[tuple[int, ...], np.dtype[Any], in
     code, bits = int(header["datatype"]), int(header["bitpix"])
     try:
         dtype: np.dtype[Any] = header.get_data_dtype()
-    except nib.spatialimages.HeaderDataError as error:
-        raise _common.damaged(path, error) from error
+    except (KeyError, nib.spatialimages.HeaderDataError) as error:
+        raise _common.damaged(path, f"voxel type {code} does not exist") from error
     if code not in _COLOURS and dtype.kind not in "iuf":
         raise FileError(
             path, f"holds voxels of NIfTI type {code} ({dtype})", "Convert it to integers or real numbers"
