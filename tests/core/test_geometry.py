@@ -1,5 +1,6 @@
 """Orientation: all 48 of them, oblique and anisotropic, through files and back."""
 
+import dataclasses
 import gzip
 from itertools import permutations, product
 
@@ -260,3 +261,34 @@ def test_two_dimensional_files_keep_their_plane(tmp_path):
         io.write_labels(tmp_path / "l.nii", one.array, one)
         np.testing.assert_array_equal(np.asarray(nib.load(tmp_path / "l.nii").dataobj), grid)
         assert header_bytes(tmp_path / "l.nii") == header_bytes(one.source.path)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".mha"])
+def test_labels_of_a_cropped_image_keep_their_place(suffix, tmp_path):
+    """The affine of the crop counts then, not the header of the whole."""
+    grid = np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE)
+    nib.Nifti1Image(grid, affine_of(ORIENTATIONS[13])).to_filename(tmp_path / "a.nii")
+    image = io.read(tmp_path / "a.nii")
+    if suffix == ".mha":
+        io.write_labels(tmp_path / "a.mha", image.array, image)
+        image = io.read(tmp_path / "a.mha")
+    shift = np.eye(4)
+    shift[:3, 3] = 1, 2, 0
+    crop = dataclasses.replace(image, array=image.array[1:, 2:], affine=image.affine @ shift)
+    io.write_labels(tmp_path / f"b{suffix}", crop.array, crop)
+    back = io.read(tmp_path / f"b{suffix}")
+    np.testing.assert_array_equal(back.array, crop.array)
+    np.testing.assert_allclose(back.affine, crop.affine, atol=1e-5)
+
+
+def test_arrays_are_contiguous_and_writable(tmp_path):
+    nib.Nifti1Image(np.zeros(SHAPE, np.int16), affine_of(ORIENTATIONS[13])).to_filename(tmp_path / "a.nii")
+    image = io.read(tmp_path / "a.nii")
+    flat = dataclasses.replace(
+        image, array=image.array[0], axes="yx", spacing=(1.0, 1.0), affine=np.eye(3), source=None
+    )
+    for name, like in [("b.mha", image), ("b.tif", image), ("b.nii.gz", image), ("b.png", flat)]:
+        io.write_labels(tmp_path / name, like.array, like)
+        for array in (io.read(tmp_path / name).array, io.read_labels(tmp_path / name).array):
+            assert array.flags.c_contiguous
+            assert array.flags.writeable

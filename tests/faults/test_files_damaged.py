@@ -5,6 +5,7 @@ import logging
 import struct
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import imagecodecs
 import nibabel as nib
@@ -13,6 +14,8 @@ import PIL.Image
 import pytest
 import SimpleITK as sitk
 import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from napari_ctxseg import io
 from napari_ctxseg.errors import FileError
@@ -184,11 +187,11 @@ def test_whole_sources_are_not_touched_and_may_be_read_only(good, tmp_path):
 
 def test_readers_leave_tifffiles_log_as_it_was(good, tmp_path):
     logger = logging.getLogger("tifffile")
-    before = (list(logger.handlers), logger.propagate, logger.level)
+    before = (list(logger.handlers), list(logger.filters), logger.propagate, logger.level)
     path = tmp_path / "cut.tif"
     path.write_bytes(good["shaped_z.tif"][0][:3000])
     assert outcome(path) is None
-    assert (list(logger.handlers), logger.propagate, logger.level) == before
+    assert (list(logger.handlers), list(logger.filters), logger.propagate, logger.level) == before
 
 
 def test_missing_strips_are_an_error_not_background(tmp_path):
@@ -253,3 +256,52 @@ def test_a_circle_of_tiff_pages_ends(tmp_path):
     (tmp_path / "a.tif").write_bytes(data)
     result = outcome(tmp_path / "a.tif")
     assert result is None or result.array.shape == STACK[:2].shape
+
+
+def test_two_threads_do_not_hear_each_others_complaints(good, tmp_path):
+    (tmp_path / "whole.tif").write_bytes(good["shaped_z.tif"][0])
+    (tmp_path / "cut.tif").write_bytes(good["shaped_z.tif"][0][:3000])
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(outcome, [tmp_path / "whole.tif", tmp_path / "cut.tif"] * 20))
+    assert all(result is not None for result in results[::2])
+    assert all(result is None for result in results[1::2])
+
+
+FIELDS = {
+    "dim": st.lists(st.integers(-3, 9), min_size=8, max_size=8),
+    "datatype": st.integers(0, 2304),
+    "bitpix": st.sampled_from([0, 1, 8, 16, 32, 64, 128, -8]),
+    "pixdim": st.lists(st.floats(width=32), min_size=8, max_size=8),
+    "vox_offset": st.floats(width=32),
+    "scl_slope": st.floats(width=32),
+    "scl_inter": st.floats(width=32),
+    "xyzt_units": st.integers(0, 255),
+    "qform_code": st.integers(-2, 5),
+    "sform_code": st.integers(-2, 5),
+    "quatern_b": st.floats(width=32),
+    "quatern_c": st.floats(-1, 1, width=32),
+    "qoffset_x": st.floats(width=32),
+    "srow_x": st.lists(st.floats(width=32), min_size=4, max_size=4),
+    "srow_y": st.lists(st.floats(-10, 10, width=32), min_size=4, max_size=4),
+}
+
+
+@given(st.fixed_dictionaries({}, optional=FIELDS), st.integers(0, 1000))
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_nifti_header_gives_an_image_or_a_file_error(tmp_path, fields, size):
+    header = nib.Nifti1Header()
+    header["dim"] = [3, 4, 5, 6, 1, 1, 1, 1]
+    header["datatype"], header["bitpix"] = 4, 16
+    header["vox_offset"], header["magic"] = 352, b"n+1"
+    for key, value in fields.items():
+        header[key] = value
+    path = tmp_path / "a.nii"
+    path.write_bytes(header.binaryblock + bytes(4 + size))
+    image = outcome(path)
+    if image is not None:
+        assert np.isfinite(image.affine).all()
+        assert np.isfinite(image.array).all()
+        assert min(image.spacing) > 0
+        out = tmp_path / "b.nii"
+        io.write_labels(out, np.ones(image.spatial_shape, np.uint8), image)
+        np.testing.assert_array_equal(io.read_labels(out).affine, image.affine)

@@ -2,7 +2,6 @@
 
 import gzip
 import os
-import resource
 import struct
 import time
 import zlib
@@ -14,6 +13,8 @@ import tifffile
 
 from napari_ctxseg import io
 from napari_ctxseg.errors import FileError
+
+resource = pytest.importorskip("resource")
 
 
 @pytest.fixture(autouse=True)
@@ -215,7 +216,8 @@ def mhd(path, data="a.raw", extra="", body=b""):
 @pytest.mark.parametrize(
     "name",
     ["../secret.raw", "/etc/passwd", "sub/../../secret.raw", "..", ".", "", "C:\\secret.raw",
-     "..\\secret.raw", "LIST", "list", "LIST 2", "slice%03d.raw 1 3 1", "a\0b", "~/secret", "file:secret.raw"],
+     "..\\secret.raw", "LIST", "list", "LIST 2", "slice%03d.raw 1 3 1", "a\0b", "~/secret",
+     "file:secret.raw"],
 )  # fmt: skip
 def test_metaimage_reads_only_a_bare_neighbour(name, tmp_path):
     (tmp_path / "secret.raw").write_bytes(bytes(12))

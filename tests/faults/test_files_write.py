@@ -2,7 +2,6 @@
 
 import errno
 import os
-import resource
 import signal
 import stat
 import subprocess
@@ -18,6 +17,7 @@ from napari_ctxseg import atomic, io
 from napari_ctxseg.errors import FileError
 from napari_ctxseg.image import image_from_array
 
+resource = pytest.importorskip("resource")
 RNG = np.random.default_rng(2)
 #: Noise, so that compression does not make it fit a small disk.
 LABELS = RNG.integers(0, 60000, (20, 40, 41)).astype(np.uint16)

@@ -182,12 +182,12 @@ def load(path: Path, size: int, *, labels: bool = False, fourth: Literal["channe
     affine[:n, n] = header.offset[:n]
     if not geometry.usable(affine):
         raise _common.damaged(path, "its axes are not independent (singular TransformMatrix)")
-    array, more = (_common.tidy_labels if labels else _common.tidy_image)(path, grid)
-    shape = header.shape[:n]
     order, flips = geometry.nearest_lps(affine)
-    turned_affine = geometry.turned_affine(affine, shape, order, flips)
+    turned = geometry.turn(grid, order, flips)  # a view; copied once, in the next line
+    array, more = (_common.tidy_labels if labels else _common.tidy_image)(path, turned)
+    turned_affine = geometry.turned_affine(affine, header.shape[:n], order, flips)
     return Image(
-        np.ascontiguousarray(geometry.turn(array, order, flips)),
+        array,
         ("c" if names else "") + "tzyx"[-n:],
         geometry.steps_of(turned_affine),
         turned_affine,
@@ -219,19 +219,15 @@ def save_labels(path: Path, labels: NDArray[Any], like: Image, *, suffix: str) -
     FileError
         If it cannot be written, or does not read back the same.
     """
-    source, n = like.source, len(like.spatial_axes)
-    if source is not None and source.format == "metaimage" and source.header["ndim"] == n:
-        grid = geometry.turn_back(labels, source.order, source.flips)
-        lines = {key: source.header["fields"][key] for key in source.header["fields"] if key in GEOMETRY}
-    else:
-        grid, lines = labels.T, _lines_from(like)
+    path, source = path.resolve(), like.source  # the two files of a pair must end up in one folder
+    grid, lines = _source_lines(labels, like) or (labels.T, _lines_from(like))
     grid = _common.shrink(grid)
     grid = grid.astype(grid.dtype.newbyteorder("<"), copy=False)
     packed = zlib.compress(grid.tobytes(order="F"), 6)
     raw = path.with_name(path.name[: -len(suffix)] + ".zraw")
     fields = {
-        "ObjectType": "Image", "NDims": str(n), "BinaryData": "True", "BinaryDataByteOrderMSB": "False",
-        "CompressedData": "True", "CompressedDataSize": str(len(packed)), **lines,
+        "ObjectType": "Image", "NDims": str(labels.ndim), "BinaryData": "True",
+        "BinaryDataByteOrderMSB": "False", "CompressedData": "True", "CompressedDataSize": str(len(packed)), **lines,
         "DimSize": " ".join(map(str, grid.shape)), "ElementType": f"MET_{_NAMES[grid.dtype]}",
         "ElementDataFile": "LOCAL" if suffix == ".mha" else raw.name,
     }  # fmt: skip
@@ -397,6 +393,19 @@ def _fourth(
     if fourth != "channel":
         raise _common.ask_fourth(path, count, "time points, channels ...")
     return np.moveaxis(grid, -1, 0), tuple(f"channel {i}" for i in range(count))
+
+
+def _source_lines(labels: NDArray[Any], like: Image) -> tuple[NDArray[Any], dict[str, str]] | None:
+    """Labels on the grid of the file behind an image, and its geometry lines; None if there is no such grid."""
+    source = like.source
+    if source is None or source.format != "metaimage" or source.header["ndim"] != labels.ndim:
+        return None
+    fields = source.header["fields"]
+    grid = geometry.turn_back(labels, source.order, source.flips)
+    # A cropped or resampled image keeps its source; its place is in the affine then.
+    if " ".join(map(str, grid.shape)) != " ".join(fields["DimSize"].split()):
+        return None
+    return grid, {key: fields[key] for key in fields if key in GEOMETRY}
 
 
 def _lines_from(like: Image) -> dict[str, str]:

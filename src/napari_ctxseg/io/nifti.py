@@ -52,17 +52,16 @@ def load(path: Path, size: int, *, labels: bool = False, fourth: Literal["channe
     """
     header, grid = _load_grid(path, size)
     grid, spatial, names, notes = _split_axes(path, header, grid, labels, fourth)
+    order, flips, affine, unit, doubts = _geometry(path, header, spatial)
+    grid = geometry.turn(grid, order, flips)  # a view; copied once, below
     if labels:
         _refuse_scaling(path, header)
         array, more = _common.tidy_labels(path, grid)
     else:
-        grid = _scaled(path, header, grid)
-        array, more = _common.tidy_image(path, grid)
-    order, flips, affine, unit, doubts = _geometry(path, header, spatial)
-    turned = np.ascontiguousarray(geometry.turn(array, order, flips))
+        array, more = _common.tidy_image(path, _scaled(path, header, grid))
     block = header.binaryblock
     return Image(
-        turned,
+        array,
         ("c" if names else "") + "tzyx"[-len(spatial) :],
         geometry.steps_of(affine),
         affine,
@@ -92,13 +91,7 @@ def save_labels(path: Path, labels: NDArray[Any], like: Image, *, suffix: str) -
     FileError
         If it cannot be written, or does not read back the same.
     """
-    source = like.source
-    if source is not None and source.format == "nifti":
-        cls: Any = nib.Nifti1Header if len(source.header["block"]) == 348 else nib.Nifti2Header
-        header = cls(source.header["block"], endianness=source.header["endianness"], check=False)
-        grid = geometry.turn_back(labels, source.order, source.flips)
-    else:
-        header, grid = _header_from(like), labels.T
+    header, grid = _source_header(labels, like) or (_header_from(like), labels.T)
     grid = _neutral(path, header, _common.shrink(grid))
     head = header.binaryblock + b"\0\0\0\0"  # four zero bytes: no extensions
     # No file name and no time in the gzip header: the same labels give the same bytes.
@@ -354,6 +347,18 @@ def _in_plane(affine: NDArray[np.float64], notes: list[str]) -> NDArray[np.float
         return flat
     notes.append("The slice is not axial; its grid was kept as it is.")
     return None
+
+
+def _source_header(labels: NDArray[Any], like: Image) -> tuple[Any, NDArray[Any]] | None:
+    """Header of the file behind an image, and labels on that file's grid; None if there is no such grid."""
+    source = like.source
+    if source is None or source.format != "nifti":
+        return None
+    cls: Any = nib.Nifti1Header if len(source.header["block"]) == 348 else nib.Nifti2Header
+    header = cls(source.header["block"], endianness=source.header["endianness"], check=False)
+    grid = geometry.turn_back(labels, source.order, source.flips)
+    # A cropped or resampled image keeps its source; its place is in the affine then.
+    return (header, grid) if grid.shape == tuple(header["dim"][1 : grid.ndim + 1]) else None
 
 
 def _header_from(like: Image) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from contextlib import contextmanager
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
@@ -139,19 +140,22 @@ def _scale_of(like: Image) -> Scale:
 def _open(path: Path) -> Iterator[tifffile.TiffFile]:
     """Open a file, and turn what tifffile only logs as an error (a broken chain of pages) into one."""
     complaints: list[str] = []
-    handler = logging.Handler(logging.ERROR)
-    handler.emit = lambda record: complaints.append(record.getMessage())  # type: ignore[method-assign]
-    propagate = _LOGGER.propagate
-    _LOGGER.addHandler(handler)
-    _LOGGER.propagate = False  # said once, by us
+    thread = threading.get_ident()
+
+    def listen(record: logging.LogRecord) -> bool:
+        if record.levelno < logging.ERROR or record.thread != thread:  # another thread reads another file
+            return True
+        complaints.append(record.getMessage())
+        return False  # said once, by us
+
+    _LOGGER.addFilter(listen)
     try:
         with tifffile.TiffFile(path, mode="r", _multifile=False) as tif:
             yield tif
     except tifffile.TiffFileError as error:
         raise _common.damaged(path, error) from error
     finally:
-        _LOGGER.removeHandler(handler)
-        _LOGGER.propagate = propagate
+        _LOGGER.removeFilter(listen)
     if complaints:
         raise _common.damaged(path, complaints[0])
 
