@@ -175,7 +175,8 @@ def tidy_labels(path: Path, array: NDArray[Any]) -> tuple[NDArray[Any], tuple[st
         )
     rounded = np.rint(array)
     # Written so that NaN and infinity fail too.
-    wrong = ~(np.abs(array - rounded) <= 1e-3)
+    with np.errstate(invalid="ignore"):
+        wrong = ~(np.abs(array - rounded) <= 1e-3)
     if wrong.any():
         example = array[wrong].flat[0]
         raise FileError(

@@ -227,11 +227,12 @@ def save_labels(path: Path, labels: NDArray[Any], like: Image, *, suffix: str) -
     raw = path.with_name(path.name[: -len(suffix)] + ".zraw")
     fields = {
         "ObjectType": "Image", "NDims": str(labels.ndim), "BinaryData": "True",
-        "BinaryDataByteOrderMSB": "False", "CompressedData": "True", "CompressedDataSize": str(len(packed)), **lines,
+        "BinaryDataByteOrderMSB": "False", "CompressedData": "True",
+        "CompressedDataSize": str(len(packed)), **lines,
         "DimSize": " ".join(map(str, grid.shape)), "ElementType": f"MET_{_NAMES[grid.dtype]}",
         "ElementDataFile": "LOCAL" if suffix == ".mha" else raw.name,
     }  # fmt: skip
-    head = "".join(f"{key} = {value}\n" for key, value in fields.items()).encode("latin-1")
+    head = "".join(f"{key} = {value}\n" for key, value in fields.items()).encode("utf-8", "surrogateescape")
 
     def check(temp: Path) -> None:
         _common.must_equal(path, _load_grid(temp, temp.stat().st_size)[1], grid)
@@ -326,7 +327,7 @@ def _split(path: Path) -> tuple[str, int]:
         raise FileError(
             path, "is not a MetaImage, or is cut short: no ElementDataFile line", "Check the file"
         )
-    return block[: found.end()].decode("latin-1"), found.end()
+    return block[: found.end()].decode("utf-8", "surrogateescape"), found.end()
 
 
 def _load_grid(path: Path, size: int) -> tuple[MetaHeader, NDArray[Any]]:
@@ -396,7 +397,7 @@ def _fourth(
 
 
 def _source_lines(labels: NDArray[Any], like: Image) -> tuple[NDArray[Any], dict[str, str]] | None:
-    """Labels on the grid of the file behind an image, and its geometry lines; None if there is no such grid."""
+    """Labels on the grid of the file behind an image, and its geometry lines; None if there is no such."""
     source = like.source
     if source is None or source.format != "metaimage" or source.header["ndim"] != labels.ndim:
         return None

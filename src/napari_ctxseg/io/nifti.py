@@ -270,8 +270,9 @@ def _scaled(path: Path, header: Any, grid: NDArray[Any]) -> NDArray[Any]:
         return grid
     precise = grid.dtype.itemsize > 2 and grid.dtype != np.dtype("f4").newbyteorder(grid.dtype.byteorder)
     scaled: NDArray[Any] = grid.astype(np.float64 if precise else np.float32)
-    scaled *= slope
-    scaled += inter
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is counted as not finite later
+        scaled *= slope
+        scaled += inter
     return scaled
 
 
