@@ -238,6 +238,8 @@ def test_zlib_streams_of_the_wrong_length_are_refused(tmp_path):
         "NDims = 2\nDimSize = 4 4\nElementType = MET_UCHAR\nCompressedData = True\nElementDataFile = LOCAL\n"
     )
     path = tmp_path / "a.mha"
+    path.write_bytes(head.encode() + zlib.compress(bytes(16))[:-2])  # all voxels there, half the checksum
+    assert outcome(path) is None
     for count, fits in ((15, False), (16, True), (17, False), (1 << 24, False)):
         path.write_bytes(head.encode() + zlib.compress(bytes(count)))
         assert (outcome(path) is not None) == fits
@@ -253,6 +255,38 @@ def test_a_circle_of_tiff_pages_ends(tmp_path):
     (tmp_path / "a.tif").write_bytes(data)
     result = outcome(tmp_path / "a.tif")
     assert result is None or result.array.shape == STACK[:2].shape
+
+
+@pytest.fixture
+def _silence():
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.usefixtures("_silence")
+@pytest.mark.parametrize("name", [name for name in WRITERS if "tif" in name])
+def test_a_cut_tiff_is_noticed_without_a_log(name, good, tmp_path):
+    data, image = good[name]
+    path = tmp_path / f"cut.{name}"
+    for share in (0.2, 0.5, 0.8, 0.99):
+        path.write_bytes(data[: int(len(data) * share)])
+        result = outcome(path)
+        assert result is None or (share > 0.9 and np.array_equal(result.array, image.array))
+
+
+@pytest.mark.usefixtures("_silence")
+@pytest.mark.parametrize("name", ["shaped_z.tif", "imagej_z.tif", "x.ome.tif"])
+def test_a_chain_of_pages_that_ends_early_contradicts_the_metadata(name, good, tmp_path):
+    path = tmp_path / f"a.{name}"
+    data = bytearray(good[name][0])
+    path.write_bytes(data)
+    with tifffile.TiffFile(path) as tif:
+        place = tif.pages[5].offset
+    (tags,) = struct.unpack_from("<H", data, place)
+    struct.pack_into("<I", data, place + 2 + 12 * tags, 0)
+    path.write_bytes(data)
+    assert outcome(path) is None
 
 
 def test_two_threads_do_not_hear_each_others_complaints(good, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import struct
 import threading
 from contextlib import contextmanager
 from math import prod
@@ -164,6 +165,7 @@ def _one_series(path: Path, tif: tifffile.TiffFile) -> tuple[Any, list[str]]:
     """Return the only image; smaller copies of it (thumbnails, pyramid levels) do not count."""
     if not len(tif.pages):
         raise _common.damaged(path, "no page in it")
+    _check_chain(path, tif)
     notes = []
     whole = [series for series in tif.series if not getattr(series.keyframe, "is_reduced", False)]
     if not whole:
@@ -176,6 +178,16 @@ def _one_series(path: Path, tif: tifffile.TiffFile) -> tuple[Any, list[str]]:
     if len(tif.series) > 1 or len(whole[0].levels) > 1:
         notes.append("Smaller copies of the image in the file were left out.")
     return whole[0], notes
+
+
+def _check_chain(path: Path, tif: tifffile.TiffFile) -> None:
+    """Refuse a chain of pages without an end: tifffile drops the rest, and its log can be off."""
+    form, file = tif.tiff, tif.filehandle
+    file.seek(tif.pages[len(tif.pages) - 1].offset)
+    (tags,) = struct.unpack(form.tagnoformat, file.read(form.tagnosize))
+    file.seek(tags * form.tagsize, 1)
+    if any(file.read(form.offsetsize)):
+        raise _common.damaged(path, f"the chain of its pages breaks off after {len(tif.pages)}")
 
 
 def _check_length(
