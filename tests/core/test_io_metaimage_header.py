@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_ctxseg.errors import FileError
-from napari_ctxseg.io.metaimage import parse_header
+from napari_ctxseg.io.metaimage_header import parse_header
 
 PATH = Path("x.mha")
 TYPES = {
