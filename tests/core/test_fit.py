@@ -13,7 +13,16 @@ import torch
 from napari_ctxseg.cases import Case
 from napari_ctxseg.config import from_yaml
 from napari_ctxseg.errors import CheckpointError, CtxsegError, InputError
-from napari_ctxseg.events import BudgetSet, CheckpointSaved, EpochEnd, Note, Preview, RunFinished, RunStarted, StepEnd
+from napari_ctxseg.events import (
+    BudgetSet,
+    CheckpointSaved,
+    EpochEnd,
+    Note,
+    Preview,
+    RunFinished,
+    RunStarted,
+    StepEnd,
+)
 from napari_ctxseg.image import image_from_array
 from napari_ctxseg.training import checkpoint, fit, supervised
 from napari_ctxseg.training.run import RunFolder
@@ -81,7 +90,9 @@ def test_below_three_groups_the_curve_is_training_dice(
     assert of(events, RunFinished)[0].best_step == 6  # the last weights, not the best of the training set
 
 
-def test_same_seed_same_weights(blobs: list[Case], small_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+def test_same_seed_same_weights(
+    blobs: list[Case], small_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         run(small_config(seed=seed), blobs, tmp_path / name)
     files = {name: (tmp_path / name / "model.safetensors").read_bytes() for name in "abc"}
@@ -107,7 +118,9 @@ def test_a_stopped_and_resumed_run_equals_the_uninterrupted_one(
         b, _ = checkpoint.load_tensors(tmp_path / "cut" / name)
         assert a.keys() == b.keys()
         assert all(torch.equal(a[key], b[key]) for key in a)
-    assert (tmp_path / "whole/model.safetensors").read_bytes() == (tmp_path / "cut/model.safetensors").read_bytes()
+    assert (tmp_path / "whole/model.safetensors").read_bytes() == (
+        tmp_path / "cut/model.safetensors"
+    ).read_bytes()
 
 
 def test_an_abandoned_run_resumes_from_its_last_state(
@@ -127,7 +140,9 @@ def test_an_abandoned_run_resumes_from_its_last_state(
     run(config, blobs, tmp_path / "whole")
     steps = [json.loads(line) for line in (tmp_path / "r" / "events.jsonl").read_text().splitlines()]
     assert [event["step"] for event in steps if event["type"] == "StepEnd"] == [1, 2, 3, 4, 5, 6]
-    assert (tmp_path / "whole/model.safetensors").read_bytes() == (tmp_path / "r/model.safetensors").read_bytes()
+    assert (tmp_path / "whole/model.safetensors").read_bytes() == (
+        tmp_path / "r/model.safetensors"
+    ).read_bytes()
 
 
 def test_a_damaged_state_falls_back_to_the_one_before(
@@ -180,11 +195,15 @@ def test_a_run_starts_from_another_and_renews_the_head(
     run(small_config(), blobs, tmp_path / "first")
     same = run(small_config(init=str(tmp_path / "first"), seed=5), blobs, tmp_path / "same")
     assert not [note for note in of(same, Note) if "made anew" in note.text]
-    two = [Case(c.name, c.image, np.where(np.indices(c.labels.shape)[0] < 3, 2, c.labels), c.name) for c in blobs]
+    two = [
+        Case(c.name, c.image, np.where(np.indices(c.labels.shape)[0] < 3, 2, c.labels), c.name) for c in blobs
+    ]
     events = run(small_config(init=str(tmp_path / "first")), two, tmp_path / "more")
     (said,) = [note.text for note in of(events, Note) if "made anew" in note.text]
     assert "class 1" in said
-    config = small_config(init=str(tmp_path / "first"), network={"kind": "unet", "dims": 2, "features": (8, 8, 8)})
+    config = small_config(
+        init=str(tmp_path / "first"), network={"kind": "unet", "dims": 2, "features": (8, 8, 8)}
+    )
     with pytest.raises(CheckpointError, match="another network"):
         run(config, blobs, tmp_path / "other")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +20,7 @@ from napari_ctxseg.training import checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 
 def pointwise(x: torch.Tensor) -> torch.Tensor:
@@ -31,13 +31,17 @@ def pointwise(x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("size", [*range(1, 24), 31, 47, 64, 70])
 def test_blending_is_exact_for_every_2d_size(size: int) -> None:
     image = torch.randn(2, 1, size, 37)
-    torch.testing.assert_close(predict_logits(pointwise, image, (16, 12)), pointwise(image), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        predict_logits(pointwise, image, (16, 12)), pointwise(image), rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 9, 13, 16, 23, 40])
 def test_blending_is_exact_for_every_3d_size(size: int) -> None:
     image = torch.randn(1, 1, size, 9, 17)
-    torch.testing.assert_close(predict_logits(pointwise, image, (8, 8, 8)), pointwise(image), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        predict_logits(pointwise, image, (8, 8, 8)), pointwise(image), rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (7, 13, 11), (9, 30, 5)])
@@ -66,7 +70,10 @@ def test_dice_leaves_out_what_is_nowhere() -> None:
     guess = torch.tensor([[0, 1, 0, 3], [0, 0, 0, 3]])
     assert dice_of(guess, target, 4) == [pytest.approx(2 / 3), 0.0, None]
     names = ("a", "b", "c")
-    assert mean_dice([[1.0, None, None], [0.5, 0.0, None]], names) == ({"a": 0.75, "b": 0.0, "c": None}, 0.375)
+    assert mean_dice([[1.0, None, None], [0.5, 0.0, None]], names) == (
+        {"a": 0.75, "b": 0.0, "c": None},
+        0.375,
+    )
 
 
 # ---------------------------------------------------------------- runs
@@ -96,7 +103,9 @@ def joined(events: Iterable[object], shape: tuple[int, ...]) -> np.ndarray:
 @pytest.mark.parametrize(
     ("dims", "shape"), [(2, (23, 31)), (2, (5, 19, 23)), (2, (1, 7, 3)), (3, (19, 17, 23)), (3, (2, 50, 3))]
 )
-def test_predictions_have_the_image_shape_and_class_values(tmp_path: Path, dims: int, shape: tuple[int, ...]) -> None:
+def test_predictions_have_the_image_shape_and_class_values(
+    tmp_path: Path, dims: int, shape: tuple[int, ...]
+) -> None:
     image = np.random.default_rng(0).normal(size=shape)
     case = Case("a", image_from_array(image, "zyx"[-len(shape) :]))
     labels = joined(predict(write_run(tmp_path, dims), case), shape)
@@ -124,7 +133,11 @@ def test_damaged_and_foreign_weights_are_refused(tmp_path: Path) -> None:
         load_model(tmp_path / "nowhere")
     flipped = bytearray(good)
     flipped[-5] ^= 1
-    for data, text in ((bytes(flipped), "does not match its hash"), (good[:-9], "cannot be read"), (b"", "cannot be read")):
+    for data, text in (
+        (bytes(flipped), "does not match its hash"),
+        (good[:-9], "cannot be read"),
+        (b"", "cannot be read"),
+    ):
         path.write_bytes(data)
         with pytest.raises(CheckpointError, match=text):
             load_model(tmp_path)

@@ -61,7 +61,8 @@ def worst_error(exact: list[torch.Tensor], mixed: list[torch.Tensor], grad: torc
     """
     terms = float(grad.abs().sum(dim=(0, *range(2, grad.ndim))).norm())
     return max(
-        float((a - b).norm()) / (terms if a.ndim == 1 else float(a.norm())) for a, b in zip(exact, mixed, strict=True)
+        float((a - b).norm()) / (terms if a.ndim == 1 else float(a.norm()))
+        for a, b in zip(exact, mixed, strict=True)
     )
 
 
@@ -91,9 +92,13 @@ def test_short_axes_leave_bfloat16(depth: int) -> None:
 
 def test_networks_hold_only_safe_layers() -> None:
     for kind in KINDS:
-        network = make_network({"kind": kind, "dims": 3, "in_channels": 1, "out_channels": 2, "features": (4, 8, 8)})
+        network = make_network(
+            {"kind": kind, "dims": 3, "in_channels": 1, "out_channels": 2, "features": (4, 8, 8)}
+        )
         assert not [m for m in network.modules() if type(m) is nn.Conv3d]
-        norms = [m for m in network.modules() if isinstance(m, nn.InstanceNorm3d | nn.BatchNorm3d | nn.GroupNorm)]
+        norms = [
+            m for m in network.modules() if isinstance(m, nn.InstanceNorm3d | nn.BatchNorm3d | nn.GroupNorm)
+        ]
         wrapped = [m.norm for m in network.modules() if isinstance(m, FloatNorm)]
         assert norms
         assert {id(m) for m in norms} == {id(m) for m in wrapped}

@@ -21,7 +21,9 @@ from tests.core.conftest import blob_case
 
 
 def case_of(labels: np.ndarray, **more: object) -> Case:
-    return Case("a", image_from_array(np.zeros(labels.shape, np.float32), "zyx"[-labels.ndim :]), labels, **more)  # type: ignore[arg-type]
+    return Case(
+        "a", image_from_array(np.zeros(labels.shape, np.float32), "zyx"[-labels.ndim :]), labels, **more
+    )  # type: ignore[arg-type]
 
 
 def test_values_become_indices_and_back() -> None:
@@ -52,7 +54,9 @@ def test_masks_policy_knows_background_in_labelled_slices_only() -> None:
 def test_scribbles_policy_never_takes_zero_for_background() -> None:
     labels = np.array([[0, 1, 9], [0, 0, 0]], np.uint8)
     data = DataConfig(annotation="scribbles", background=9, classes={"x": 1})
-    np.testing.assert_array_equal(class_indices(case_of(labels), data.classes, data), [[-1, 1, 0], [-1, -1, -1]])
+    np.testing.assert_array_equal(
+        class_indices(case_of(labels), data.classes, data), [[-1, 1, 0], [-1, -1, -1]]
+    )
     with pytest.raises(InputError, match=r"\[9\]"):
         class_indices(case_of(labels), data.classes, data.model_copy(update={"background": None}))
 
@@ -97,7 +101,9 @@ def test_normalised_channels_have_mean_zero_and_deviation_one() -> None:
     assert torch.allclose(result.std(dim=(1, 2)), torch.ones(2), atol=0.05)
 
 
-@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int16, np.uint16, np.uint32, np.int64, np.float64, ">i2"])
+@pytest.mark.parametrize(
+    "dtype", [bool, np.uint8, np.int16, np.uint16, np.uint32, np.int64, np.float64, ">i2"]
+)
 def test_every_type_and_stride_is_taken(dtype: object) -> None:
     values = (np.arange(48).reshape(1, 6, 8) % 7).astype(dtype)[:, ::-1, ::2]  # type: ignore[call-overload]
     assert torch.isfinite(normalise(values, "a")).all()
@@ -133,7 +139,7 @@ def test_image_and_labels_move_together(seed: int, dims: int) -> None:
     """The labels are read off the image, so after any spatial change they must still be where it says."""
     rng = np.random.default_rng(seed)
     size = (24, 20, 16)[-dims:]
-    draws = augment.draw(rng, dims, 1, (1.0,) * dims)
+    draws = augment.draw(rng, dims, 1, (1.0,) * dims, mirror=True)
     plain = augment.Draw(draws.flips, draws.matrix, (1.0,), (0.0,), (1.0,), 0.0, 0)
     region = augment.reach(plain, size)
     grid = np.indices(region)
@@ -162,7 +168,9 @@ def test_an_identity_matrix_changes_nothing() -> None:
 
 
 def test_beyond_the_image_is_unlabelled() -> None:
-    draws = augment.Draw((False, False), np.eye(2) * 2, (1.0,), (0.0,), (1.0,), 0.0, 0)  # zoomed out beyond the region
+    draws = augment.Draw(
+        (False, False), np.eye(2) * 2, (1.0,), (0.0,), (1.0,), 0.0, 0
+    )  # zoomed out beyond the region
     _, labels = augment.apply(draws, torch.zeros(1, 8, 8), torch.ones(8, 8).short(), (8, 8))
     assert set(labels.unique().tolist()) == {IGNORE, 1}
 
@@ -170,7 +178,14 @@ def test_beyond_the_image_is_unlabelled() -> None:
 def sampler(cases: list[Case], **options: object) -> PatchSampler:
     data = DataConfig(classes={"x": 1})
     samples = [prepare(case, data.classes, data) for case in cases]
-    values = {"size": (16, 16), "batch": 8, "foreground": 0.5, "augmentation": AugmentConfig(), "seed": 3, **options}
+    values = {
+        "size": (16, 16),
+        "batch": 8,
+        "foreground": 0.5,
+        "augmentation": AugmentConfig(),
+        "seed": 3,
+        **options,
+    }
     return PatchSampler(samples, **values)  # type: ignore[arg-type]
 
 
@@ -191,7 +206,10 @@ def test_foreground_share_is_kept() -> None:
     labels = np.zeros((400, 400), np.uint8)
     labels[200:203, 200:203] = 1
     case = case_of(labels)
-    held = [(sampler([case], foreground=f).batch(0).target == 1).flatten(1).any(dim=1).sum().item() for f in (0.0, 0.5, 1.0)]
+    held = [
+        (sampler([case], foreground=f).batch(0).target == 1).flatten(1).any(dim=1).sum().item()
+        for f in (0.0, 0.5, 1.0)
+    ]
     assert held[0] <= 1
     assert held[1] == 4
     assert held[2] == 8
@@ -212,7 +230,9 @@ def test_sparse_labels_still_fill_every_patch() -> None:
     labels[50, 60], labels[150, 20] = 1, 9
     data = DataConfig(annotation="scribbles", background=9, classes={"x": 1})
     sample = prepare(case_of(labels), data.classes, data)
-    drawn = PatchSampler([sample], size=(16, 16), batch=8, foreground=0.5, augmentation=AugmentConfig(), seed=0)
+    drawn = PatchSampler(
+        [sample], size=(16, 16), batch=8, foreground=0.5, augmentation=AugmentConfig(), seed=0
+    )
     for step in range(5):
         assert (drawn.batch(step).target != IGNORE).flatten(1).any(dim=1).all()
 
