@@ -120,7 +120,7 @@ class Trainer:
             loss: Tensor = self._loss(logits, target, groups[0])
             return loss
         heads = list(logits) if isinstance(logits, tuple | list) else [logits]
-        total = heads[0].sum() * 0.0
+        total: Tensor = heads[0].sum() * 0.0
         for spacing in groups:
             chosen = torch.tensor([s == spacing for s in batch.spacing], device=self.device)
             part = self._loss(tuple(head[chosen] for head in heads), target[chosen], spacing)
