@@ -29,8 +29,8 @@ def write_atomic(
 ) -> None:
     """Write a file next to its final place, check it, then move it there in one step.
 
-    Until the last step a file that is already there stays as it was; afterwards it is the new one as a whole. A new
-    file gets the mode of the umask, a replaced one keeps its own. A link is followed, not replaced.
+    Until the last step a file that is already there stays as it was; afterwards it is the new one as a whole.
+    A new file gets the mode of the umask, a replaced one keeps its own. A link is followed, not replaced.
 
     Parameters
     ----------
@@ -85,7 +85,9 @@ def write_bytes_atomic(path: str | os.PathLike[str], data: bytes) -> None:
 
     def check(temp: Path) -> None:
         if temp.read_bytes() != data:
-            raise FileError(path, "what was written does not read back the same", "Check the disk, then try again")
+            raise FileError(
+                path, "what was written does not read back the same", "Check the disk, then try again"
+            )
 
     write_atomic(path, lambda temp: _fill(temp, data), check=check)
 
@@ -151,9 +153,13 @@ def _sync_folder(folder: Path) -> None:
 
 def _named(path: str | os.PathLike[str], error: OSError) -> FileError:
     if error.errno in _FULL:
-        return FileError(path, "cannot be written: the disk or the quota is full", "Free some space and try again")
+        return FileError(
+            path, "cannot be written: the disk or the quota is full", "Free some space and try again"
+        )
     reason = error.strerror or str(error)
-    return FileError(path, f"cannot be written: {reason}", "Choose a folder that exists and that you may write to")
+    return FileError(
+        path, f"cannot be written: {reason}", "Choose a folder that exists and that you may write to"
+    )
 
 
 def _alive(pid: int) -> bool:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from napari_ctxseg.evaluation.metrics import MEASURES, evaluate_case, summarise
-from oracles import metrics as oracle
+from tests.oracles import metrics as oracle
 
 VALUES = {"LV": 7, "myo": 300}
 small = hnp.array_shapes(min_dims=2, max_dims=3, min_side=2, max_side=6)

@@ -74,20 +74,26 @@ def sliding_window(
     norm = torch.zeros(full, device=image.device)
     for first in range(0, len(jobs), windows_at_once):
         some = jobs[first : first + windows_at_once]
-        out = network(torch.stack([image[(b, slice(None), *window)] for b, window in some]))
+        out = network(torch.stack([image[b][_at(window)] for b, window in some]))
         logits = (out if isinstance(out, torch.Tensor) else out[0]).float()
         if total is None:
             total = torch.zeros((image.shape[0], logits.shape[1], *full), device=image.device)
         for (b, window), one in zip(some, logits, strict=True):
-            total[(b, slice(None), *window)] += one * weight
+            total[b][_at(window)] += one * weight
             if b == 0:
                 norm[window] += weight
         if first + windows_at_once < len(jobs):
             yield None
     assert total is not None
     total /= norm
-    before = [pads[2 * i] for i in reversed(range(len(shape)))]
-    yield total[(..., *(slice(b, b + n) for b, n in zip(before, shape, strict=True)))]
+    for axis, n in enumerate(shape):
+        total = total.narrow(axis + 2, (full[axis] - n) // 2, n)
+    yield total
+
+
+def _at(window: tuple[slice, ...]) -> tuple[slice, ...]:
+    """A window of every channel."""
+    return (slice(None), *window)
 
 
 def predict_logits(

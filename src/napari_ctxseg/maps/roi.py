@@ -88,7 +88,7 @@ def roi_mask(target: Tensor, roi: StaticRoi | DynamicRoi) -> Tensor:
     for sample, foreground in enumerate(target > 0):
         box = static_box(foreground, roi.size) if isinstance(roi, StaticRoi) else dynamic_box(foreground, roi.margin)
         if box is not None:
-            mask[(sample, *_slices(box))] = True
+            mask[sample][_slices(box)] = True
     return mask
 
 

@@ -89,7 +89,8 @@ def _matrix(rng: np.random.Generator, dims: int, spacing: Sequence[float]) -> ND
             plane = np.eye(dims)
             plane[[a, a, b, b], [a, b, a, b]] = math.cos(angle), -math.sin(angle), math.sin(angle), math.cos(angle)
             turn = plane @ turn
-    return turn / zoom * steps[None, :] / steps[:, None]
+    matrix: NDArray[np.float64] = turn / zoom * steps[None, :] / steps[:, None]
+    return matrix
 
 
 def reach(draws: Draw, size: Sequence[int]) -> tuple[int, ...]:

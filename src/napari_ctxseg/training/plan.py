@@ -82,21 +82,15 @@ def make_plan(config: RunConfig, cases: Sequence[Case]) -> Plan:
         # All foreground fell into the few groups kept apart: better to learn from it than to measure on it.
         train, val = samples, []
         notes.append("Too few labelled images to keep some apart: the curve is measured on training images")
+    features = config.network.features or default_features(config.network.dims)
     network = config.network.model_copy(
-        update={
-            "in_channels": samples[0].image.shape[0],
-            "out_channels": len(classes) + 1,
-            "features": config.network.features or default_features(config.network.dims),
-        }
+        update={"in_channels": samples[0].image.shape[0], "out_channels": len(classes) + 1, "features": features}
     )
-    patch = config.patch.model_copy(
-        update={
-            "size": config.patch.size or patch_size(train, network.dims, 2 ** (len(network.features) - 1)),
-            "batch": config.patch.batch or (8 if network.dims == 2 else 4),
-        }
-    )
-    if len(patch.size) != network.dims:
-        raise InputError(f"patch.size {patch.size}", f"does not fit a {network.dims}-D network", "Give one number per axis")
+    size = config.patch.size or patch_size(train, network.dims, 2 ** (len(features) - 1))
+    if len(size) != network.dims:
+        raise InputError(f"patch.size {size}", f"does not fit a {network.dims}-D network", "Give one number per axis")
+    batch = config.patch.batch or (8 if network.dims == 2 else 4)
+    patch = config.patch.model_copy(update={"size": size, "batch": batch})
     data = config.data if config.data.foreground else config.data.model_copy(update={"classes": classes})
     return Plan(config.updated(network=network, patch=patch, data=data), classes, train, val, notes)
 
@@ -162,7 +156,7 @@ def resolve_device(config: DeviceConfig) -> DeviceConfig:
 def computes_bfloat16(accelerator: str) -> bool:
     """Whether the device has arithmetic for bfloat16; where it only emulates it, float32 is faster."""
     if accelerator == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if accelerator == "cpu":
         # Torch names these checks as private, and there is no public way to ask.
         checks = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]

@@ -129,7 +129,8 @@ class Trainer:
         """Class indices of a whole image, ``(C, *S)`` -> ``*S``."""
         self.network.eval()
         with torch.inference_mode():
-            return segment(self.network, image.to(self.device), self.tiles)
+            result: Tensor = segment(self.network, image.to(self.device), self.tiles)
+            return result
 
     def validate(self) -> tuple[dict[str, float | None], float | None]:
         """Dice of each class over the watched cases, and their mean."""
