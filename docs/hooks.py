@@ -1,7 +1,7 @@
 """Tables of settings, made from the configuration classes whenever the pages are built.
 
-A line ``{{ settings: ClassName }}`` in a page becomes the table of that class, so that pages never disagree with the
-code about a default.
+A line ``{{ settings: ClassName }}`` in a page becomes the table of that class, so that pages never disagree
+with the code about a default.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_ctxseg.gui.samples import sample_data
+from napari_ctxseg.gui.samples import sample_data, unlabelled_sample
 from napari_ctxseg.phantom import CLASSES, PIXEL, SIDE, make_phantom
 
 
@@ -97,3 +97,9 @@ def test_sample_layers():
         assert place["metadata"] is not place_of_labels["metadata"]
     assert layers[2][1]["translate"][2] > SIDE * PIXEL  # side by side
     assert not layers[3][1]["visible"]
+
+
+def test_unlabelled_sample():
+    ((array, meta, kind),) = unlabelled_sample()
+    np.testing.assert_array_equal(array, sample_data()[0][0])
+    assert (kind, meta["name"]) == ("image", "subject-1")

@@ -24,26 +24,42 @@ def sample_data() -> list[LayerTuple]:
         Image and labels of the first subject, image of the second, and its labels hidden, as the truth to
         compare a prediction with.
     """
-    layers: list[LayerTuple] = []
-    shift = 0.0
-    for number, case in enumerate(make_phantom(subjects=2)):
-        layers += _layers(case, shift, known=number == 0)
-        shift += case.image.spatial_shape[-1] * case.image.spacing[-1] + GAP
-    return layers
+    first, second = make_phantom(subjects=2)
+    return [
+        _image(first, 0),
+        _labels(first, 0, f"{first.name} labels", visible=True),
+        _image(second, 1),
+        _labels(second, 1, f"{second.name} truth", visible=False),
+    ]
 
 
-def _layers(case: Case, shift: float, *, known: bool) -> list[LayerTuple]:
+def unlabelled_sample() -> list[LayerTuple]:
+    """One subject without labels, to paint on.
+
+    Returns
+    -------
+    list of tuple
+        One image layer.
+    """
+    return [_image(make_phantom(subjects=1)[0], 0)]
+
+
+def _image(case: Case, place: int) -> LayerTuple:
+    return case.image.array, {"name": case.name, **_metadata(case, place)}, "image"
+
+
+def _labels(case: Case, place: int, name: str, *, visible: bool) -> LayerTuple:
+    return case.labels, {"name": name, "visible": visible, **_metadata(case, place)}, "labels"
+
+
+def _metadata(case: Case, place: int) -> dict[str, Any]:
+    """Keyword arguments of a layer, a fresh dictionary each: napari keeps the one it is given."""
     image = case.image
-    place = {
+    width = image.spatial_shape[-1] * image.spacing[-1] + GAP
+    return {
         "scale": image.spacing,
-        "translate": (0.0, 0.0, shift),
+        "translate": (0.0, 0.0, place * width),
         "units": (image.unit,) * 3,
         "axis_labels": tuple(image.axes),
+        "metadata": {"ctxseg": {"affine": image.affine, "path": "", "image": image}},
     }
-    # Each layer gets a dictionary of its own: napari keeps the one it is given.
-    meta = [{"ctxseg": {"affine": image.affine, "path": "", "image": image}} for _ in range(2)]
-    name = f"{case.name} labels" if known else f"{case.name} truth"
-    return [
-        (image.array, {"name": case.name, **place, "metadata": meta[0]}, "image"),
-        (case.labels, {"name": name, **place, "visible": known, "metadata": meta[1]}, "labels"),
-    ]
