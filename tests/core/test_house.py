@@ -124,6 +124,7 @@ def test_the_floor_loads_neither_torch_nor_screen():
     assert not loaded_after(["napari_ctxseg", *below(*FLOOR)]) & (TORCH | SCREEN)
 
 
+@pytest.mark.qt
 def test_the_screen_loads_no_torch():
     assert not loaded_after(below("gui", "engine.client", "engine.protocol")) & TORCH
 
@@ -133,6 +134,7 @@ def manifest_targets():
     return sorted(c["python_name"] for c in manifest["contributions"]["commands"])
 
 
+@pytest.mark.qt
 @pytest.mark.parametrize("target", manifest_targets())
 def test_manifest_target(target):
     module, _, name = target.partition(":")
