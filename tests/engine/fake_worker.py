@@ -1,4 +1,4 @@
-"""The real worker program with a core of its own: what it does is said by `config.seed`. Run, never imported."""
+"""The real worker program with a core of its own, steered by `config.seed`. Run, never imported."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The real worker program in a process of its own; only the core's generators are replaced (fake_worker.py)."""
+"""The real worker program in its own process; only the core's generators are replaced (fake_worker.py)."""
 
 from __future__ import annotations
 
