@@ -110,8 +110,8 @@ class UNetConfig(Config):
     )
     in_channels: int | None = Field(None, ge=1, title="Input channels", description="Left empty: taken from the data.")
     out_channels: int | None = Field(None, ge=2, title="Classes", description="Left empty: taken from the data.")
-    features: tuple[int, int, int, int, int] = Field(
-        (16, 32, 64, 128, 128), title="Widths", description="Channels of the five levels, top to bottom."
+    features: tuple[int, ...] | None = Field(
+        None, min_length=2, max_length=7, title="Widths", description="Channels of the levels, top to bottom. Left empty: chosen."
     )
 
 

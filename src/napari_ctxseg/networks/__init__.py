@@ -1,0 +1,44 @@
+"""Networks that return full-size logits, or a tuple of them under deep supervision."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
+
+from napari_ctxseg.config import Config, NetworkConfig, UNetConfig
+from napari_ctxseg.networks.precision import make_safe
+from napari_ctxseg.networks.unet import build_unet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
+
+#: Configuration class -> builder.
+NETWORKS: dict[type[Config], Callable[[Any], nn.Module]] = {UNetConfig: build_unet}
+
+
+def make_network(config: Config | dict[str, Any] | str) -> nn.Module:
+    """Build a network, safe for mixed precision.
+
+    Parameters
+    ----------
+    config : configuration, dict or str
+        ``{"kind": "unet", "dims": 2, "in_channels": 1, "out_channels": 3}`` or the matching configuration object.
+
+    Returns
+    -------
+    nn.Module
+        Maps ``(B, in_channels, *S)`` to logits ``(B, out_channels, *S)`` for every size of `S`.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        If the kind is unknown or a parameter is out of range.
+    """
+    checked: Any = TypeAdapter(NetworkConfig).validate_python(config)
+    return make_safe(NETWORKS[type(checked)](checked))
+
+
+__all__ = ["NETWORKS", "make_network"]

@@ -1,0 +1,169 @@
+"""Prediction of whole images with a finished run."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from napari_ctxseg.cases import class_values
+from napari_ctxseg.config import DeviceConfig
+from napari_ctxseg.errors import CheckpointError, InputError
+from napari_ctxseg.events import Event, PredictionBlock, PredictionFinished, PredictionProgress
+from napari_ctxseg.inference.blocks import Tiles, logit_blocks
+from napari_ctxseg.inference.tiling import argmax_classes
+from napari_ctxseg.networks import make_network
+from napari_ctxseg.training import checkpoint
+from napari_ctxseg.training.data import normalise
+from napari_ctxseg.training.plan import resolve_device
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+    from napari_ctxseg.cases import Case
+
+#: Slices per block sent: small enough to be written into a layer without a stall.
+BLOCK = 8
+#: A slab of logits whose rows are reduced to classes at once.
+PROGRESS_EVERY = 0.1
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network and what it needs to predict.
+
+    Parameters
+    ----------
+    network : nn.Module
+        In evaluation mode, on `device`.
+    classes : dict of str to int
+        Name -> value, in the order of the indices 1, 2, ...
+    channels : int
+        Input channels.
+    tiles : Tiles
+        Dimensions and window.
+    device : torch.device
+    precision : str
+        ``"32-true"`` or ``"bf16-mixed"``.
+    """
+
+    network: nn.Module
+    classes: dict[str, int]
+    channels: int
+    tiles: Tiles
+    device: torch.device
+    precision: str
+
+    def __call__(self, windows: Tensor) -> Tensor:
+        """Logits of some windows, in the model's precision."""
+        mixed = self.precision == "bf16-mixed"
+        with torch.autocast(self.device.type, torch.bfloat16) if mixed else contextlib.nullcontext():
+            out = self.network(windows)
+        logits: Tensor = out if isinstance(out, torch.Tensor) else out[0]
+        return logits.float()
+
+
+def load_model(run: Path, device: DeviceConfig | None = None) -> Model:
+    """Load a run's weights.
+
+    Parameters
+    ----------
+    run : Path
+        A run folder, or its ``model.safetensors``.
+    device : DeviceConfig, optional
+        Where to compute.
+
+    Raises
+    ------
+    CheckpointError
+        If the weights are missing, damaged, foreign or from a newer version.
+    InputError
+        If the device is not there.
+    """
+    resolved = resolve_device(device or DeviceConfig())
+    torch.set_num_threads(resolved.threads or 1)
+    path = run if run.is_file() else run / checkpoint.MODEL
+    tensors, record = checkpoint.load_tensors(path)
+    try:
+        network = make_network(record["network"])
+        classes = {str(name): int(value) for name, value in record["classes"].items()}
+        tiles = Tiles(int(record["network"]["dims"]), tuple(int(n) for n in record["patch"]))
+        channels = int(record["network"]["in_channels"])
+        network.load_state_dict(tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(path, f"does not describe a network of this version ({error})", "Train again") from error
+    place = torch.device(resolved.accelerator)
+    return Model(network.eval().to(place), classes, channels, tiles, place, resolved.precision)
+
+
+def predict(
+    run: Path | Model,
+    case: Case,
+    *,
+    device: DeviceConfig | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Event]:
+    """Predict one image.
+
+    Parameters
+    ----------
+    run : Path or Model
+        A run folder, or a model from `load_model` (saves loading it again for the next image).
+    case : Case
+        Its labels are not looked at.
+    device : DeviceConfig, optional
+        Where to compute, when `run` is a folder.
+    stop : callable
+        Asked after every forward pass; prediction then ends without `PredictionFinished`.
+
+    Yields
+    ------
+    Event
+        `PredictionProgress` ..., `PredictionBlock` ... with class values on the image's own grid, `PredictionFinished`.
+
+    Raises
+    ------
+    CtxsegError
+        If run and image do not fit together.
+    """
+    model = run if isinstance(run, Model) else load_model(run, device)
+    _check(model, case)
+    began = shown = time.monotonic()
+    with torch.inference_mode():
+        image = normalise(case.image.channel_array, case.name).to(model.device)
+        for start, logits, done in logit_blocks(model, image, model.tiles):
+            if logits is not None:
+                yield from _blocks(model, case, start, logits, done)
+            elif time.monotonic() - shown > PROGRESS_EVERY:
+                shown = time.monotonic()
+                yield PredictionProgress(case.name, done)
+            if stop():
+                return
+    yield PredictionFinished(case.name, time.monotonic() - began)
+
+
+def _blocks(model: Model, case: Case, start: int, logits: Tensor, done: float) -> Iterator[PredictionBlock]:
+    labels = class_values(argmax_classes(logits[None])[0].cpu().numpy(), model.classes)
+    if labels.ndim == 2:
+        yield PredictionBlock(case.name, 0, labels, done)
+        return
+    for first in range(0, len(labels), BLOCK):
+        yield PredictionBlock(case.name, start + first, labels[first : first + BLOCK], done)
+
+
+def _check(model: Model, case: Case) -> None:
+    channels = case.image.channel_array.shape[0]
+    if channels != model.channels:
+        raise InputError(
+            case.name, f"has {channels} channels, but the model was trained on {model.channels}", "Choose the same channels"
+        )
+    if model.tiles.dims == 3 and len(case.image.spatial_shape) == 2:
+        raise InputError(case.name, "is a single 2-D image, but the model is 3-D", "Choose a volume, or a 2-D model")
+    if 0 in case.image.array.shape:
+        raise InputError(case.name, f"is empty: shape {case.image.array.shape}", "Leave it out")

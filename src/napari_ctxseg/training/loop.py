@@ -1,0 +1,273 @@
+"""The training loop: a generator of events that ends at the end of a step, and resumes exactly."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from napari_ctxseg.config import BudgetConfig
+from napari_ctxseg.errors import CtxsegError, InputError
+from napari_ctxseg.events import (
+    BudgetSet,
+    CheckpointSaved,
+    EpochEnd,
+    Event,
+    Note,
+    RunFinished,
+    RunStarted,
+    StepEnd,
+)
+from napari_ctxseg.training import checkpoint
+from napari_ctxseg.training.plan import Plan, device_text, make_plan, resolve_device
+from napari_ctxseg.training.preview import Previewer
+from napari_ctxseg.training.run import RunFolder, data_hash
+from napari_ctxseg.training.supervised import WARM_UP, Trainer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from napari_ctxseg.cases import Case
+    from napari_ctxseg.config import RunConfig
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between saved states: what a power failure may cost.
+SAVE_EVERY = 20.0
+#: Share of the time that validation may take.
+VALIDATION_SHARE = 0.06
+#: Skipped steps in a row after which training gives up.
+MOST_SKIPPED = 25
+
+
+@dataclass
+class _Progress:
+    """What a resumed run must know besides the weights."""
+
+    step: int = 0
+    best: float = -1.0
+    best_step: int = 0
+    skipped: int = 0
+    validated: int = -1
+
+
+def _never() -> bool:
+    return False
+
+
+def fit(
+    config: RunConfig,
+    cases: Sequence[Case],
+    out: Path,
+    *,
+    stop: Callable[[], bool] = _never,
+    visible: Callable[[], tuple[str, int] | None] | None = None,
+    resume: bool = False,
+) -> Iterator[Event]:
+    """Train a network.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The whole configuration. With `resume` only the one stored in `out` counts.
+    cases : sequence of Case
+        Images with labels.
+    out : Path
+        Run folder: a new or empty one, or the run to go on with.
+    stop : callable
+        Asked after every step; training then ends with its state saved.
+    visible : callable, optional
+        Case name and slice the person looks at, for previews.
+    resume : bool
+        Go on where the run in `out` was interrupted. On the same machine, versions and thread count the result equals the
+        uninterrupted run's bit for bit.
+
+    Yields
+    ------
+    Event
+        `RunStarted`, `StepEnd` ..., at last `RunFinished`.
+
+    Raises
+    ------
+    CtxsegError
+        If the data, the settings or the folder do not allow training; before anything is written where possible.
+    """
+    started = time.monotonic()
+    if resume:
+        config = RunFolder(out, resume=True).load_config()
+    device = resolve_device(config.device)
+    torch.set_num_threads(device.threads or 1)
+    plan = make_plan(config.updated(device=device), cases)
+    folder = RunFolder(out, resume=resume)
+    trainer = Trainer(plan)
+    session = _Session(plan, trainer, folder, _Progress(), started)
+    previewer = Previewer(trainer, plan, cases, visible)
+    for event in session.run(stop, previewer, resume=resume):
+        folder.log(event)
+        yield event
+
+
+class _Session:
+    """One call of `fit`."""
+
+    def __init__(self, plan: Plan, trainer: Trainer, folder: RunFolder, progress: _Progress, started: float) -> None:
+        self.plan, self.trainer, self.folder, self.progress = plan, trainer, folder, progress
+        self.config, self.started = plan.config, started
+        self.saved_at = time.monotonic()
+        self.fingerprint = data_hash([*plan.train, *plan.val])
+
+    def run(self, stop: Callable[[], bool], previewer: Previewer, *, resume: bool) -> Iterator[Event]:
+        yield from self._begin(resume)
+        if self.config.budget.steps is None:
+            yield from self._measure(stop, previewer)
+        steps = self.config.budget.steps or self.progress.step
+        every = self.config.budget.val_every or max(1, min(200, steps // 10))
+        stopped = stop() and self.progress.step < steps
+        while self.progress.step < steps and not stopped:
+            yield from self._step(steps)
+            yield from previewer.due(self.progress.step)
+            stopped = stop() and self.progress.step < steps
+            if self.progress.step % every == 0 or self.progress.step == steps:
+                yield self._validate()
+            if stopped or time.monotonic() - self.saved_at > SAVE_EVERY:
+                yield self._save()
+        yield from self._finish(steps, stopped)
+
+    # ---- beginning
+
+    def _begin(self, resume: bool) -> Iterator[Event]:
+        notes = [Note(text, "warning") for text in self.plan.notes]
+        if resume:
+            notes += self._restore()
+        else:
+            self.folder.save_config(self.config)
+            if self.config.init:
+                notes += self.trainer.start_from(self.config.init)
+        text = device_text(self.config.device)
+        self.folder.save_environment(text)
+        yield RunStarted(
+            run=str(self.folder.path),
+            step=self.progress.step,
+            steps=self.config.budget.steps or 0,
+            device=text,
+            precision=str(self.config.device.precision),
+            parameters=self.trainer.parameters,
+            curve=self.plan.curve,
+            classes=tuple(self.plan.classes),
+        )
+        yield from notes
+
+    def _restore(self) -> list[Note]:
+        tensors, record, damaged = checkpoint.load_state(self.folder.state)
+        if record["data"] != self.fingerprint:
+            raise InputError(
+                self.folder.path,
+                "the images or labels have changed since this run was interrupted",
+                "Start a new run from its weights with --init",
+            )
+        self.trainer.restore(tensors, self.folder.path)
+        self.progress = _Progress(**{k: record[k] for k in ("step", "best", "best_step", "skipped", "validated")})
+        self.folder.rewind(self.progress.step)
+        return [*(Note(text, "warning") for text in damaged), Note(f"Going on from step {self.progress.step}")]
+
+    def _measure(self, stop: Callable[[], bool], previewer: Previewer) -> Iterator[Event]:
+        """Turn minutes into steps: time the steps of the warm-up, whose learning rate does not depend on their number."""
+        times = []
+        while self.progress.step < WARM_UP:
+            began = time.monotonic()
+            yield from self._step(0)
+            times.append(time.monotonic() - began)
+            yield from previewer.due(self.progress.step)
+            if stop():
+                self._set_budget(self.progress.step, None)
+                return
+        seconds = sum(sorted(times)[: len(times) // 2]) / (len(times) // 2)
+        began = time.monotonic()
+        yield self._validate()
+        cost = time.monotonic() - began
+        every = max(10, round(cost / (VALIDATION_SHARE * seconds)))
+        left = (self.config.budget.minutes or 0) * 60 - (time.monotonic() - self.started) - cost
+        # Previews and saved states take a little too.
+        steps = WARM_UP + max(0, int(left / (seconds * 1.03 + cost / every)))
+        self._set_budget(steps, min(every, max(10, steps // 4)))
+        yield BudgetSet(steps, seconds)
+
+    def _set_budget(self, steps: int, every: int | None) -> None:
+        minutes = self.config.budget.minutes
+        self.config = self.config.updated(budget=BudgetConfig(steps=steps, minutes=minutes, val_every=every))
+        self.folder.save_config(self.config)
+
+    # ---- the middle
+
+    def _step(self, steps: int) -> Iterator[Event]:
+        began = time.monotonic()
+        try:
+            loss, lr = self.trainer.step(self.progress.step, steps)
+        except torch.OutOfMemoryError as error:
+            raise _out_of_memory(self.config) from error
+        except RuntimeError as error:
+            if "DefaultCPUAllocator" in str(error):
+                raise _out_of_memory(self.config) from error
+            raise
+        self.progress.step += 1
+        yield StepEnd(self.progress.step, steps, loss, lr, time.monotonic() - began)
+        if loss is None:
+            self.progress.skipped += 1
+            if self.trainer.skipped_in_a_row == 1:
+                yield Note(f"Step {self.progress.step} was not finite and is skipped", "warning")
+            if self.trainer.skipped_in_a_row >= MOST_SKIPPED:
+                yield self._save()
+                raise CtxsegError(
+                    "training",
+                    f"{MOST_SKIPPED} steps in a row were not finite",
+                    "Lower the learning rate, or set precision to 32-true",
+                )
+
+    def _validate(self) -> EpochEnd:
+        dice, mean = self.trainer.validate()
+        best = bool(self.plan.val) and mean is not None and mean > self.progress.best
+        if best and mean is not None:
+            self.progress.best, self.progress.best_step = mean, self.progress.step
+            self._save_model()
+        self.progress.validated = self.progress.step
+        return EpochEnd(self.progress.step, dice, mean, best, self.plan.curve)
+
+    def _save(self) -> CheckpointSaved:
+        p = self.progress
+        meta = {"best": p.best, "best_step": p.best_step, "skipped": p.skipped, "validated": p.validated, "data": self.fingerprint}
+        path = self.trainer.save_state(self.folder.state, p.step, meta)
+        if not self.plan.val:
+            self._save_model()
+        self.saved_at = time.monotonic()
+        return CheckpointSaved(p.step, str(path))
+
+    def _save_model(self) -> None:
+        """Weights to predict with: of the best validation, or the last ones where there is no validation."""
+        self.trainer.save_model(self.folder.path / checkpoint.MODEL, self.plan, self.progress.step)
+
+    # ---- the end
+
+    def _finish(self, steps: int, stopped: bool) -> Iterator[Event]:
+        if self.progress.validated != self.progress.step:
+            yield self._validate()
+        yield self._save()
+        p = self.progress
+        if p.skipped:
+            yield Note(f"{p.skipped} of {p.step} steps were not finite and were skipped", "warning")
+        best = p.best_step if self.plan.val else p.step
+        dice = p.best if self.plan.val and p.best >= 0 else None
+        seconds = time.monotonic() - self.started
+        yield RunFinished(str(self.folder.path), p.step, steps, stopped, best, dice, p.skipped, seconds)
+
+
+def _out_of_memory(config: RunConfig) -> CtxsegError:
+    patch = config.patch
+    return CtxsegError(
+        "memory",
+        f"is too small for batches of {patch.batch} patches of {patch.size}",
+        "Lower the batch size (patch.batch) or the patch size (patch.size)",
+    )

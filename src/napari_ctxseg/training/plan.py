@@ -1,0 +1,174 @@
+"""Everything that is decided before the first step: classes, split, patch size, device. All complaints come from here."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from napari_ctxseg.cases import Case, class_table, split_groups
+from napari_ctxseg.config import DeviceConfig, RunConfig
+from napari_ctxseg.errors import InputError
+from napari_ctxseg.training.data import Sample, check_trainable, prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Voxels of an automatic patch.
+MOST_VOXELS = {2: 128 * 128, 3: 96_000}
+#: Longest side of an automatic patch.
+LONGEST = {2: 128, 3: 96}
+#: Training cases whose Dice stands in for a validation when there are too few groups.
+FEW = 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run made definite.
+
+    Parameters
+    ----------
+    config : RunConfig
+        With patch, channels and classes filled in.
+    classes : dict of str to int
+        Name -> value, in the order of the indices 1, 2, ...
+    train, val : list of Sample
+        `val` is empty below three groups.
+    notes : list of str
+        What the person should know before the first step.
+    """
+
+    config: RunConfig
+    classes: dict[str, int]
+    train: list[Sample]
+    val: list[Sample]
+    notes: list[str]
+
+    @property
+    def curve(self) -> str:
+        """Name of the Dice curve: honest about what it is measured on."""
+        return "validation Dice" if self.val else "training Dice"
+
+    @property
+    def watched(self) -> list[Sample]:
+        """Cases the curve is measured on."""
+        return self.val or self.train[:FEW]
+
+
+def make_plan(config: RunConfig, cases: Sequence[Case]) -> Plan:
+    """Check the data and fill in what was left open.
+
+    Raises
+    ------
+    InputError
+        If the data cannot be trained on; the message says what to change.
+    """
+    _check_cases(cases, config)
+    classes = class_table(cases, config.data)
+    notes = [f"{case.name}: {note}" for case in cases for note in case.image.notes]
+    samples = [s for s in (prepare(case, classes, config.data) for case in cases) if s.positions]
+    left_out = len(cases) - len(samples)
+    if left_out and samples:
+        notes.append(f"{left_out} of {len(cases)} images hold no label and are left out")
+    notes += check_trainable(samples, classes)
+    apart = split_groups([s.group for s in samples], config.data.val)
+    train = [s for s in samples if s.group not in apart]
+    val = [s for s in samples if s.group in apart]
+    if not any(index > 0 for s in train for index in s.positions):
+        # All foreground fell into the few groups kept apart: better to learn from it than to measure on it.
+        train, val = samples, []
+        notes.append("Too few labelled images to keep some apart: the curve is measured on training images")
+    features = config.network.features or default_features(config.network.dims)
+    network = config.network.model_copy(
+        update={"in_channels": samples[0].image.shape[0], "out_channels": len(classes) + 1, "features": features}
+    )
+    size = config.patch.size or patch_size(train, network.dims, 2 ** (len(features) - 1))
+    if len(size) != network.dims:
+        raise InputError(f"patch.size {size}", f"does not fit a {network.dims}-D network", "Give one number per axis")
+    batch = config.patch.batch or (8 if network.dims == 2 else 4)
+    patch = config.patch.model_copy(update={"size": size, "batch": batch})
+    data = config.data if config.data.foreground else config.data.model_copy(update={"classes": classes})
+    return Plan(config.updated(network=network, patch=patch, data=data), classes, train, val, notes)
+
+
+def default_features(dims: int) -> tuple[int, ...]:
+    """Widths of the levels: one level less in 3-D, where patches are smaller."""
+    return (16, 32, 64, 128, 256) if dims == 2 else (16, 32, 64, 128)
+
+
+def _check_cases(cases: Sequence[Case], config: RunConfig) -> None:
+    if not cases:
+        raise InputError("images", "there are none", "Choose at least one image with labels")
+    if all(case.labels is None for case in cases):
+        raise InputError("labels", "no image has any", "Paint some labels, or name a folder of label files")
+    names = [case.name for case in cases]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise InputError(twice[0], "is the name of two images", "Give every image a name of its own")
+    channels = {case.image.channel_array.shape[0] for case in cases}
+    if len(channels) > 1:
+        raise InputError("images", f"have different numbers of channels: {sorted(channels)}", "Use images with the same channels")
+    for case in cases:
+        if 0 in case.image.array.shape:
+            raise InputError(case.name, f"is empty: shape {case.image.array.shape}", "Leave it out")
+        if config.network.dims == 3 and len(case.image.spatial_shape) == 2:
+            raise InputError(case.name, "is a single 2-D image, but the model is 3-D", "Choose dims 2")
+
+
+def patch_size(samples: Sequence[Sample], dims: int, stride: int) -> tuple[int, ...]:
+    """Patch that covers a typical image as far as memory and time allow, in multiples of the network's stride."""
+    shapes = np.array([s.target.shape[-dims:] for s in samples])
+    typical = np.median(shapes, axis=0)
+    size = [int(min(LONGEST[dims], max(stride, math.ceil(n / stride) * stride))) for n in typical]
+    # Two levels' worth at least, so that the bottom of the network is more than one voxel.
+    size = [max(n, 2 * stride) if dims == 2 else n for n in size]
+    while math.prod(size) > MOST_VOXELS[dims]:
+        longest = max(range(dims), key=lambda axis: size[axis])
+        size[longest] -= stride
+    return tuple(size)
+
+
+def resolve_device(config: DeviceConfig) -> DeviceConfig:
+    """Accelerator and precision made definite.
+
+    Raises
+    ------
+    InputError
+        If a device is asked for that is not there.
+    """
+    accelerator = config.accelerator
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if accelerator == "auto":
+        accelerator = "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"
+    if not there[accelerator]:
+        raise InputError(f"device {accelerator}", "is not there, or torch cannot use it", "Choose auto or cpu; see `ctxseg doctor`")
+    precision = config.precision
+    if precision == "auto":
+        precision = "bf16-mixed" if computes_bfloat16(accelerator) else "32-true"
+    threads = config.threads or os.cpu_count() or 1
+    return DeviceConfig(accelerator=accelerator, precision=precision, threads=threads)
+
+
+def computes_bfloat16(accelerator: str) -> bool:
+    """Whether the device has arithmetic for bfloat16; where it only emulates it, float32 is faster."""
+    if accelerator == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if accelerator == "cpu":
+        # Torch names these checks as private, and there is no public way to ask.
+        checks = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+        return any(bool(check()) for check in checks if check is not None)
+    return False
+
+
+def device_text(device: DeviceConfig) -> str:
+    """What the person reads: ``CUDA: NVIDIA ..., 11.2 GB free`` or ``CPU (2 threads)``."""
+    if device.accelerator == "cuda":
+        free, _ = torch.cuda.mem_get_info()
+        return f"CUDA: {torch.cuda.get_device_name()}, {free / 1e9:.1f} GB free"
+    if device.accelerator == "mps":
+        return "Apple GPU (MPS)"
+    return f"CPU ({device.threads} thread{'s' if device.threads != 1 else ''})"

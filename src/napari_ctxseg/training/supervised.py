@@ -1,0 +1,180 @@
+"""Supervised training: one network, one loss."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning_fabric import Fabric
+
+from napari_ctxseg.events import Note
+from napari_ctxseg.inference.blocks import Tiles, dice_of, mean_dice, segment
+from napari_ctxseg.losses import make_loss
+from napari_ctxseg.networks import make_network
+from napari_ctxseg.training import checkpoint
+from napari_ctxseg.training.patches import PatchSampler
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from napari_ctxseg.training.patches import Batch
+    from napari_ctxseg.training.plan import Plan
+
+#: Steps over which the learning rate rises. Fixed, so that it does not depend on a budget still being measured.
+WARM_UP = 20
+#: Gradients are scaled down to this norm.
+CLIP = 12.0
+
+
+class Trainer:
+    """Network, optimiser, loss and data of a run.
+
+    Parameters
+    ----------
+    plan : Plan
+        With everything resolved.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        config = plan.config
+        self._optim, self._plan = config.optim, plan
+        accelerator = {"cuda": "cuda", "mps": "mps"}.get(config.device.accelerator, "cpu")
+        self._fabric = Fabric(accelerator=accelerator, devices=1, precision=config.device.precision)  # type: ignore[arg-type]
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            network = make_network(config.network)
+        self._plain = network
+        optimiser = torch.optim.AdamW(network.parameters(), lr=config.optim.lr, weight_decay=config.optim.weight_decay)
+        self.network, self._optimiser = self._fabric.setup(network, optimiser)
+        self._loss = make_loss(config.loss)
+        assert config.patch.size is not None
+        assert config.patch.batch is not None
+        self.tiles = Tiles(config.network.dims, config.patch.size)
+        self._sampler = PatchSampler(
+            plan.train,
+            size=config.patch.size,
+            batch=config.patch.batch,
+            foreground=config.patch.foreground,
+            augmentation=config.augment,
+            seed=config.seed,
+        )
+        self._classes = len(plan.classes) + 1
+        self.skipped_in_a_row = 0
+
+    @property
+    def parameters(self) -> int:
+        """Number of trainable weights."""
+        return sum(p.numel() for p in self._plain.parameters() if p.requires_grad)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lives."""
+        return self._fabric.device
+
+    def lr(self, step: int, steps: int) -> float:
+        """Learning rate of a step; `steps` is 0 while the budget is being measured."""
+        rate = self._optim.lr * min(1.0, (step + 1) / WARM_UP)
+        if self._optim.schedule == "poly" and step >= WARM_UP and steps:
+            rate *= max(0.0, 1 - step / steps) ** self._optim.power
+        return rate
+
+    def step(self, step: int, steps: int) -> tuple[float | None, float]:
+        """One optimiser step.
+
+        Returns
+        -------
+        loss : float or None
+            None when loss or gradient were not finite and the weights were left alone.
+        lr : float
+            The learning rate used.
+        """
+        lr = self.lr(step, steps)
+        for group in self._optimiser.param_groups:
+            group["lr"] = lr
+        self.network.train()
+        batch = self._sampler.batch(step)
+        # Networks with dropout draw from torch's own generator; a resumed run must draw the same.
+        torch.manual_seed(self._plan.config.seed * 1_000_003 + step)
+        loss = self._loss_of(batch)
+        self._optimiser.zero_grad()
+        self._fabric.backward(loss)
+        norm = torch.nn.utils.clip_grad_norm_(self._plain.parameters(), CLIP)
+        if not bool(torch.isfinite(loss.detach()) & torch.isfinite(norm)):
+            self._optimiser.zero_grad()
+            self.skipped_in_a_row += 1
+            return None, lr
+        self._optimiser.step()
+        self.skipped_in_a_row = 0
+        return float(loss.detach()), lr
+
+    def _loss_of(self, batch: Batch) -> Tensor:
+        image, target = batch.image.to(self.device), batch.target.to(self.device)
+        logits = self.network(image)
+        groups = sorted(set(batch.spacing))
+        if len(groups) == 1:
+            loss: Tensor = self._loss(logits, target, groups[0])
+            return loss
+        heads = list(logits) if isinstance(logits, tuple | list) else [logits]
+        total = heads[0].sum() * 0.0
+        for spacing in groups:
+            chosen = torch.tensor([s == spacing for s in batch.spacing], device=self.device)
+            part = self._loss(tuple(head[chosen] for head in heads), target[chosen], spacing)
+            total = total + part * (float(chosen.sum()) / len(batch.spacing))
+        return total
+
+    def segment(self, image: Tensor) -> Tensor:
+        """Class indices of a whole image, ``(C, *S)`` -> ``*S``."""
+        self.network.eval()
+        with torch.inference_mode():
+            result: Tensor = segment(self.network, image.to(self.device), self.tiles)
+            return result
+
+    def validate(self) -> tuple[dict[str, float | None], float | None]:
+        """Dice of each class over the watched cases, and their mean."""
+        rows = []
+        for sample in self._plan.watched:
+            image, target = sample.image, sample.target
+            if target.ndim > self.tiles.dims:  # slices without any label cannot be judged
+                keep = (target >= 0).flatten(1).any(dim=1)
+                image, target = image[:, keep], target[keep]
+            rows.append(dice_of(self.segment(image), target, self._classes))
+        return mean_dice(rows, list(self._plan.classes))
+
+    # ---- saving and restoring
+
+    def start_from(self, run: str) -> list[Note]:
+        """Take over the weights of an earlier run; the head is made anew where the classes differ."""
+        tensors, record = checkpoint.load_tensors(Path(run) / checkpoint.MODEL)
+        renewed = checkpoint.load_weights(self._plain, tensors, run)
+        notes = [Note(f"Starting from the weights of {run}")]
+        old = record.get("classes")
+        if renewed:
+            notes.append(
+                Note(f"Layers made anew because classes or channels differ ({old} before): {', '.join(renewed)}", "warning")
+            )
+        elif old != self._plan.classes:
+            notes.append(Note(f"The classes had other names or values before: {old}", "warning"))
+        return notes
+
+    def restore(self, tensors: Mapping[str, Tensor], where: object) -> None:
+        """Take over the exact state."""
+        weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+        checkpoint.load_weights(self._plain, weights, where)
+        checkpoint.restore_optimiser(self._optimiser.optimizer, tensors)
+
+    def save_state(self, folder: Path, step: int, meta: Mapping[str, Any]) -> Path:
+        """Write the exact state."""
+        return checkpoint.save_state(folder, step, self._plain, self._optimiser.optimizer, meta)
+
+    def save_model(self, path: Path, plan: Plan, step: int) -> None:
+        """Write the weights to predict with, and all that prediction needs to know."""
+        meta = {
+            "step": step,
+            "classes": plan.classes,
+            "network": plan.config.network.model_dump(mode="json"),
+            "patch": list(self.tiles.size),
+        }
+        checkpoint.save_tensors(path, self._plain.state_dict(), meta)
