@@ -47,7 +47,7 @@ class Marks:
         Parameters
         ----------
         atoms : sequence
-            Value of napari's ``events.paint``: tuples whose first entry is the place, as slices or index arrays.
+            Value of napari's ``events.paint``: tuples that begin with the place, as slices or index arrays.
         axis : int
             Axis of the layer across the plane that was painted in.
         """

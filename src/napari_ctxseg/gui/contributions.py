@@ -1,4 +1,4 @@
-"""What the manifest names: a reader for medical images and a writer for labels. Nothing here needs a screen."""
+"""What the manifest names: a reader for medical images, a writer for labels. Nothing needs a screen."""
 
 from __future__ import annotations
 

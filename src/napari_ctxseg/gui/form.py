@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 
 from magicgui.widgets import create_widget
 from pydantic import ValidationError
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QComboBox, QFormLayout, QWidget
 
 from napari_ctxseg.config import Config
@@ -134,12 +134,14 @@ class ConfigForm(QWidget):
         annotation = info.annotation
         if get_origin(annotation) is Literal:
             options["choices"] = list(get_args(annotation))
-        editor = create_widget(value=value, annotation=annotation, options=options)
+        editor: Any = create_widget(value=value, annotation=annotation, options=options)
         editor.tooltip = info.description or ""
         editor.changed.connect(self._collect)
         self._editors[name] = editor
         self._form.addRow(title, editor.native)
-        self._form.labelForField(editor.native).setToolTip(info.description or "")
+        text = self._form.labelForField(editor.native)
+        if text is not None:
+            text.setToolTip(info.description or "")
 
     def _collect(self, *_: object) -> None:
         """Take over what the editors say, if it is valid."""

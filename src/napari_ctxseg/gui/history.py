@@ -1,4 +1,4 @@
-"""The curve of a session: losses and Dice over all its runs, thinned so that it never grows long. No Qt here."""
+"""The curve of a session: losses and Dice over all its runs, thinned to a bounded length. No Qt here."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 TIME = {"t", "time"}
 
-#: Colours of classes that have not been given one: distinct, and readable for colour-blind people (Okabe & Ito).
+#: Colours of classes that have not been given one, readable for colour-blind people (Okabe & Ito).
 PALETTE = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#d55e00", "#cc79a7", "#0072b2")
 
 
@@ -59,7 +59,7 @@ def unit_of(layer: Any) -> str:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What is known of the chosen image layers at one moment, for use in other threads and after they are gone.
+    """What is known of the chosen image layers at one moment, for other threads and after they are gone.
 
     `arrays` are the layers' own arrays, not copies. `look` holds what a layer on the same grid must copy.
     """
@@ -74,6 +74,7 @@ class Snapshot:
     unit: str
     shape: tuple[int, ...]
     look: Mapping[str, Any]
+    meta: Mapping[str, Any]
     layer: Any
 
     def image(self) -> Image:
@@ -81,9 +82,7 @@ class Snapshot:
         if self.rgb:
             array = np.moveaxis(np.asarray(self.arrays[0])[..., :3], -1, 0)
         elif len(self.arrays) == 1:
-            return Image(
-                np.asarray(self.arrays[0]), self.axes, self.spacing, self.affine, unit=self.unit
-            )
+            return Image(np.asarray(self.arrays[0]), self.axes, self.spacing, self.affine, unit=self.unit)
         else:
             array = np.stack([np.asarray(array) for array in self.arrays])
         return Image(array, "c" + self.axes, self.spacing, self.affine, self.channels, self.unit)
@@ -104,13 +103,16 @@ def image_problem(layers: Sequence[Any]) -> str:
         )
     for layer in layers[1:]:
         if spatial_shape(layer) != shape:
-            return f"'{first.name}' is {shape} but '{layer.name}' is {spatial_shape(layer)}: channels must have one shape."
+            shapes = [f"the shape {spatial_shape(each)}" for each in (first, layer)]
+            return _differ(first, shapes[0], layer, shapes[1], "channels must have one shape")
         if not np.allclose(layer.scale, first.scale, rtol=1e-3):
-            return (
-                f"'{first.name}' has the scale {_numbers(first.scale)} but '{layer.name}' has {_numbers(layer.scale)}: "
-                "channels must lie on one grid."
-            )
+            scales = [f"the scale {_numbers(each.scale)}" for each in (first, layer)]
+            return _differ(first, scales[0], layer, scales[1], "channels must have one scale")
     return ""
+
+
+def _differ(one: Any, first: Any, other: Any, second: Any, remedy: str) -> str:
+    return f"'{one.name}' has {first} but '{other.name}' has {second}: {remedy}."
 
 
 def labels_problem(layers: Sequence[Any], labels: Any) -> str:
@@ -120,19 +122,16 @@ def labels_problem(layers: Sequence[Any], labels: Any) -> str:
     first, shape = layers[0], spatial_shape(layers[0])
     if labels.multiscale:
         return f"'{labels.name}' is a pyramid, which napari cannot edit: convert it to a single resolution."
+    remedy = "choose labels made on this image"
     if tuple(labels.data.shape) != shape:
-        return f"'{first.name}' is {shape} but '{labels.name}' is {tuple(labels.data.shape)}: choose labels made on this image."
-    n = len(shape)
-    if not np.allclose(labels.scale[-n:], first.scale[-n:], rtol=1e-3):
-        return (
-            f"'{first.name}' has the scale {_numbers(first.scale)} but '{labels.name}' has {_numbers(labels.scale)}: "
-            "choose labels made on this image."
-        )
-    if not np.allclose(labels.translate[-n:], first.translate[-n:], atol=1e-3 * float(np.min(np.abs(first.scale)))):
-        return (
-            f"'{first.name}' lies at {_numbers(first.translate)} but '{labels.name}' at {_numbers(labels.translate)}: "
-            "choose labels made on this image."
-        )
+        return _differ(first, f"the shape {shape}", labels, f"the shape {tuple(labels.data.shape)}", remedy)
+    smallest = float(np.min(np.abs(first.scale)))
+    for what, tolerance in (("scale", 1e-3 * smallest), ("translate", 1e-3 * smallest)):
+        one, other = getattr(first, what), getattr(labels, what)
+        if not np.allclose(one, other, rtol=1e-6, atol=tolerance):
+            return _differ(
+                first, f"the {what} {_numbers(one)}", labels, f"the {what} {_numbers(other)}", remedy
+            )
     return ""
 
 
@@ -158,7 +157,9 @@ def snapshot(layers: Sequence[Any]) -> Snapshot:
     affine[:n, n] = first.translate[-n:]
     known = first.metadata.get("ctxseg", {}).get("affine")
     if known is not None and np.shape(known) == (n + 1, n + 1):
-        affine = np.asarray(known, float)  # the file's full geometry; the layer itself shows only scale and translation
+        affine = np.asarray(
+            known, float
+        )  # the file's full geometry; the layer itself shows only scale and translation
     axes = "yx" if n == 2 else "tyx" if str(first.axis_labels[-3]).lower() in TIME else "zyx"
     return Snapshot(
         name=first.name,
@@ -171,6 +172,7 @@ def snapshot(layers: Sequence[Any]) -> Snapshot:
         unit=unit_of(first),
         shape=shape,
         look=look_of(first),
+        meta=dict(first.metadata.get("ctxseg", {})),
         layer=first,
     )
 
@@ -181,11 +183,26 @@ def look_of(layer: Any) -> dict[str, Any]:
     return {name: getattr(layer, name) for name in names}
 
 
-def add_labels(viewer: Any, shot: Snapshot, name: str, dtype: Any = np.uint8, **options: Any) -> Any:
-    """Add an empty labels layer on an image's grid, just above the image, and leave the selection as it is."""
+def add_labels(
+    viewer: Any,
+    shot: Snapshot,
+    name: str,
+    dtype: Any = np.uint8,
+    meta: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Any:
+    """Add an empty labels layer on an image's grid, just above the image, and keep the selection."""
     from napari.layers import Labels
 
-    layer = Labels(np.zeros(shot.shape, dtype), name=name, **shot.look, **options)
+    # The image's own geometry goes along, so that the labels can be saved like it.
+    known = {key: shot.meta[key] for key in ("image", "affine", "path") if key in shot.meta}
+    layer = Labels(
+        np.zeros(shot.shape, dtype),
+        name=name,
+        metadata={"ctxseg": known | dict(meta or {})},
+        **shot.look,
+        **options,
+    )
     active = viewer.layers.selection.active
     order = list(map(plain, viewer.layers))
     place = order.index(shot.layer) + 1 if shot.layer in order else len(order)
@@ -199,7 +216,9 @@ def class_colormap(colors: Mapping[int, Any]) -> Any:
     """Colormap of class values; values that are no class are grey, so that nothing painted is invisible."""
     from napari.utils.colormaps import DirectLabelColormap
 
-    return DirectLabelColormap(color_dict={None: "#808080", 0: "transparent", **colors})
+    known: dict[int | None, Any] = {None: "#808080", 0: "transparent"}
+    known.update(colors.items())
+    return DirectLabelColormap(color_dict=known)
 
 
 def dtype_for(values: Sequence[int]) -> Any:

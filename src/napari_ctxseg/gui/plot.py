@@ -1,4 +1,4 @@
-"""Live curve of loss and Dice. Drawn with QPainter: a redraw takes about a millisecond, matplotlib's fifty."""
+"""Live curve of loss and Dice. Drawn with QPainter: a redraw takes a millisecond, matplotlib's fifty."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class CurveWidget(QWidget):
         self._timer.setInterval(REDRAW_MS)
         self._timer.timeout.connect(self.update)
 
-    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+    def sizeHint(self) -> QSize:
         """Wide and low."""
         return QSize(320, 130)
 
@@ -48,7 +48,7 @@ class CurveWidget(QWidget):
         if not self._timer.isActive():
             self._timer.start()
 
-    def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: N802 - Qt's name
+    def paintEvent(self, event: QPaintEvent | None) -> None:
         """Draw axes and curves."""
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
@@ -109,8 +109,12 @@ class CurveWidget(QWidget):
         """Names with their colours; the latest Dice stands beside each class."""
         entries = [("loss", LOSS_COLOR)]
         if self._history.dice:
-            entries.append((f"{self._history.curve}:", self.palette().color(QPalette.ColorRole.WindowText).name()))
-        entries += [(f"{name} {points[-1][1]:.2f}", self._color(name)) for name, points in self._history.dice.items()]
+            entries.append(
+                (f"{self._history.curve}:", self.palette().color(QPalette.ColorRole.WindowText).name())
+            )
+        entries += [
+            (f"{name} {points[-1][1]:.2f}", self._color(name)) for name, points in self._history.dice.items()
+        ]
         return entries
 
     @staticmethod

@@ -1,7 +1,7 @@
 """State of the work in one viewer: what is chosen, what runs, what came of it. No Qt: the dock only shows it.
 
-Layers are held as objects, never by name, and a running job works on a snapshot: layers may be renamed, edited or
-deleted meanwhile.
+Layers are held as objects, never by name, and a running job works on a snapshot: layers may be renamed, edited
+or deleted meanwhile.
 """
 
 from __future__ import annotations
@@ -112,6 +112,7 @@ class Session:
         self.background_value = 2
         self.classes: list[ClassRow] = [ClassRow("class 1", 1)]
         self.config = RunConfig(network=UNetConfig(), budget=BudgetConfig(minutes=5))
+        self.form_problem = ""
         self.from_scratch = False
         self.phase: Phase = "idle"
         self.status = ""
@@ -121,7 +122,9 @@ class Session:
         self.marks = Marks()
         self.census: Census | None = None
         self._job: _Job | None = None
-        self._predictions: dict[int, tuple[Any, Any]] = {}  # id of the image layer -> (image layer, its prediction)
+        self._predictions: dict[
+            int, tuple[Any, Any]
+        ] = {}  # id of the image layer -> (image layer, its prediction)
         self._steps = 0
 
     # ------------------------------------------------------------ choices
@@ -219,7 +222,12 @@ class Session:
 
     def train_problem(self) -> str:
         """Why training cannot start now, in words for the person; empty if it can."""
-        return self._busy_problem() or lay.image_problem(self.images) or self._labels_problem() or self._model_problem()
+        return (
+            self._busy_problem()
+            or lay.image_problem(self.images)
+            or self._labels_problem()
+            or self._model_problem()
+        )
 
     def predict_problem(self) -> str:
         """Why prediction cannot start now; empty if it can."""
@@ -253,12 +261,18 @@ class Session:
             return ""
         found = census.values
         if not found:
-            return f"Paint in '{self.labels.name}' first." if census.complete else f"Looking at '{self.labels.name}' ..."
+            return (
+                f"Paint in '{self.labels.name}' first."
+                if census.complete
+                else f"Looking at '{self.labels.name}' ..."
+            )
         if scribbles and len(found & {*values, self.background_value}) < 2:
             return f"Paint at least two kinds: a class, and background (value {self.background_value})."
         return ""
 
     def _model_problem(self) -> str:
+        if self.form_problem:
+            return self.form_problem
         if self.config.network.dims == 3 and len(lay.spatial_shape(self.images[0])) == 2:
             return "A 3-D model needs a volume: choose 2-D."
         return ""
@@ -289,7 +303,10 @@ class Session:
         if problem := self.train_problem():
             raise InputError("training", problem)
         shot = lay.snapshot(self.images)
-        config, labels = self.run_config(), np.array(self.labels.data)  # the person goes on painting in the original
+        config, labels = (
+            self.run_config(),
+            np.array(self.labels.data),
+        )  # the person goes on painting in the original
         planes = {axis: set(indices) for axis, indices in self.marks.planes.items()}
         marks, self._job = self.marks, _Job(shot, self._next_run())
         out = self._job.out
@@ -454,7 +471,7 @@ class Session:
         how = "Stopped" if event.stopped else "Finished"
         dice = f", {self.history.curve} {event.dice:.3f}" if event.dice is not None else ""
         skipped = f"; {event.skipped} steps were skipped (not finite)" if event.skipped else ""
-        self.status = f"{how} after {event.step} steps{dice}{skipped}. Train goes on from here; Predict labels all slices."
+        self.status = f"{how} after {event.step} steps{dice}{skipped}. Predict labels all slices."
 
     def _on_failed(self, event: JobFailed) -> None:
         text = " ".join(part for part in (event.error, event.remedy) if part)
@@ -483,7 +500,12 @@ class Session:
         image, layer = self._predictions.get(id(shot.layer), (None, None))
         dtype = lay.dtype_for([row.value for row in self.classes])
         present = list(map(lay.plain, self.viewer.layers))
-        if image is shot.layer and layer in present and layer.data.shape == shot.shape and layer.data.dtype == dtype:
+        if (
+            image is shot.layer
+            and layer in present
+            and layer.data.shape == shot.shape
+            and layer.data.dtype == dtype
+        ):
             return layer
         layer = lay.add_labels(
             self.viewer,
@@ -492,7 +514,7 @@ class Session:
             dtype,
             opacity=0.5,
             colormap=lay.class_colormap(self.colors()),
-            metadata={"ctxseg": {"prediction_of": shot.name}},
+            meta={"prediction_of": shot.name},
         )
         self._predictions[id(shot.layer)] = (shot.layer, layer)
         return layer
@@ -521,13 +543,17 @@ def check_labels(case: Case, data: DataConfig) -> None:
     found = np.flatnonzero(np.bincount((indices + 1).ravel().astype(np.intp), minlength=1))
     kinds = set(map(int, found)) - {0}
     if not kinds - {1}:
-        raise InputError(case.name, "no pixel of a class is painted", "Paint one, or check the values in the class table")
+        raise InputError(
+            case.name, "no pixel of a class is painted", "Paint one, or check the values in the class table"
+        )
     if len(kinds) < 2:
         name = list(data.classes)[min(kinds) - 2]
         raise InputError(
             case.name,
             f"every labelled pixel is '{name}'",
-            "Paint background too" if data.annotation == "scribbles" else "Leave background unpainted in some slice",
+            "Paint background too"
+            if data.annotation == "scribbles"
+            else "Leave background unpainted in some slice",
         )
 
 
