@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_ctxseg.errors import InputError
+from napari_ctxseg.gui.timing import napari_works
 from napari_ctxseg.image import Image
 
 if TYPE_CHECKING:
@@ -206,7 +207,8 @@ def add_labels(
     active = viewer.layers.selection.active
     order = list(map(plain, viewer.layers))
     place = order.index(shot.layer) + 1 if shot.layer in order else len(order)
-    viewer.layers.insert(place, layer)
+    with napari_works("insert a layer"):
+        viewer.layers.insert(place, layer)
     if active is not None:
         viewer.layers.selection.active = active
     return layer
@@ -279,3 +281,10 @@ def shown_slice(viewer: Any, shot: Snapshot) -> tuple[int, bool]:
     index = round((float(point[0]) - offset) / step)
     alone = (dims.ndim - n) in dims.not_displayed
     return int(np.clip(index, 0, shot.shape[0] - 1)), alone
+
+
+def warm_up() -> None:
+    """Load what the first Labels layer of a process needs, in any thread."""
+    from napari.layers import Labels
+
+    Labels(np.zeros((1, 1), np.uint8))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtGui import QColor
@@ -30,8 +30,12 @@ from qtpy.QtWidgets import (
 from napari_ctxseg.config import LossConfig, NetworkConfig
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.gui import layers as lay
+from napari_ctxseg.gui.choices import ClassRow, Policy, renamed, with_budget
 from napari_ctxseg.gui.form import ConfigForm
-from napari_ctxseg.gui.session import ClassRow, Policy, Session, renamed, with_budget
+from napari_ctxseg.gui.timing import timed
+
+if TYPE_CHECKING:
+    from napari_ctxseg.gui.session import Session
 
 OURS = (".nii", ".nii.gz", ".mhd", ".mha")
 FILES = "Images (*.nii *.nii.gz *.mhd *.mha *.tif *.tiff *.png *.jpg *.jpeg);;All files (*)"
@@ -122,6 +126,7 @@ class LayerPanel(QGroupBox):
             self._shown = []
             self.refresh()
 
+    @timed
     def _choose(self, *_: object) -> None:
         items = [self.images.item(row) for row in range(self.images.count())]
         ticked = [
@@ -129,7 +134,8 @@ class LayerPanel(QGroupBox):
         ]
         self.session.choose(ticked, self.labels.currentData())
 
-    def _new_labels(self) -> None:
+    @timed
+    def _new_labels(self, *_: object) -> None:
         self.session.new_labels()
 
     def _open(self) -> None:
@@ -218,16 +224,19 @@ class ClassPanel(QGroupBox):
                 swatch.setBackground(QColor(color))
                 self.table.setItem(index, 2, swatch)
 
+    @timed
     def _choose_policy(self, index: int) -> None:
         self.session.policy = self.policy.itemData(index)
         self.session.recolor()
         self.session.changed.emit()
 
+    @timed
     def _choose_background(self, value: int) -> None:
         self.session.background_value = value
         self.session.recolor()
         self.session.changed.emit()
 
+    @timed
     def _edit(self, index: int, column: int) -> None:
         item = self.table.item(index, column)
         text = item.text().strip() if item else ""
@@ -250,7 +259,8 @@ class ClassPanel(QGroupBox):
         if color.isValid():
             self.session.set_classes(renamed(self.session.classes, index, color=color.name()))
 
-    def _add(self) -> None:
+    @timed
+    def _add(self, *_: object) -> None:
         rows = self.session.classes
         taken = {row.value for row in rows}
         if self.session.policy == "scribbles":
@@ -258,7 +268,8 @@ class ClassPanel(QGroupBox):
         value = next(v for v in range(1, 65536) if v not in taken)
         self.session.set_classes([*rows, ClassRow(f"class {value}", value)])
 
-    def _remove(self) -> None:
+    @timed
+    def _remove(self, *_: object) -> None:
         index = self.table.currentRow()
         if 0 <= index < len(self.session.classes):
             self.session.set_classes([row for i, row in enumerate(self.session.classes) if i != index])
@@ -318,12 +329,14 @@ class ModelPanel(QGroupBox):
         layout.addLayout(form)
         layout.addWidget(self.scratch)
 
+    @timed
     def _choose_unit(self, index: int) -> None:
         with QSignalBlocker(self.amount):
             self.amount.setDecimals(1 - index)
             self.amount.setValue(5.0 if index == 0 else 1000.0)
         self._collect()
 
+    @timed
     def _collect(self, *_: object) -> None:
         session = self.session
         network = self.network.value.model_copy(update={"dims": self.dims.currentData()})

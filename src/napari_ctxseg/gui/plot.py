@@ -8,6 +8,8 @@ from qtpy.QtCore import QPointF, QRectF, QSize, Qt, QTimer
 from qtpy.QtGui import QColor, QPainter, QPalette, QPen, QPolygonF
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
+from napari_ctxseg.gui.timing import timed
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -48,6 +50,7 @@ class CurveWidget(QWidget):
         if not self._timer.isActive():
             self._timer.start()
 
+    @timed
     def paintEvent(self, event: QPaintEvent | None) -> None:
         """Draw axes and curves."""
         painter = QPainter(self)

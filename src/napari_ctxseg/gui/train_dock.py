@@ -21,9 +21,11 @@ from superqt.utils import create_worker
 
 from napari_ctxseg.engine.client import EngineClient
 from napari_ctxseg.errors import CtxsegError
+from napari_ctxseg.gui import layers as lay
 from napari_ctxseg.gui.panels import ClassPanel, LayerPanel, ModelPanel
 from napari_ctxseg.gui.plot import CurveWidget
 from napari_ctxseg.gui.session import Session
+from napari_ctxseg.gui.timing import timed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,6 +90,8 @@ class TrainDock(QWidget):
         session = self.session  # no reference to self: the widget is half gone when this runs
         self.destroyed.connect(lambda: session.close())
         self._start_engine()
+        # The first Labels layer loads pandas and more, for a second: better now, in the background.
+        in_background(lay.warm_up, lambda: None, lambda _: None)
         self._timer.start()
         self._tick()
 
@@ -139,13 +143,16 @@ class TrainDock(QWidget):
 
     # ------------------------------------------------------------ buttons
 
-    def _train(self) -> None:
+    @timed
+    def _train(self, *_: object) -> None:
         self._try(self.session.train)
 
-    def _predict(self) -> None:
+    @timed
+    def _predict(self, *_: object) -> None:
         self._try(self.session.predict)
 
-    def _stop(self) -> None:
+    @timed
+    def _stop(self, *_: object) -> None:
         self.session.stop()
 
     def _try(self, action: Callable[[], None]) -> None:
@@ -159,6 +166,7 @@ class TrainDock(QWidget):
     def _mark_stale(self) -> None:
         self._stale = True  # shown at the next tick: events come faster than labels need to change
 
+    @timed
     def _tick(self) -> None:
         self.session.tick()
         self.layer_panel.refresh()
