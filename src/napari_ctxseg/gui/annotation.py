@@ -27,6 +27,13 @@ class Marks:
         self.planes: dict[int, set[int]] = {}
         self.cleared: set[tuple[int, int]] = set()
 
+    def copy(self) -> Marks:
+        """A copy that no later stroke changes."""
+        made = Marks()
+        made.planes = {axis: {*indices} for axis, indices in self.planes.items()}
+        made.cleared = {*self.cleared}
+        return made
+
     def set(self, axis: int, index: int) -> None:
         """Count a slice as labelled, even when nothing is painted in it."""
         self.planes.setdefault(axis, set()).add(index)

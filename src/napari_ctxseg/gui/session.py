@@ -98,7 +98,7 @@ class Session(Choices):
         self.last_run: Path | None = None
         self.history = History()
         self._job: _Job | None = None
-        self._steps = 0
+        self._steps = self._number = 0
 
     def train_problem(self) -> str:
         """Why training cannot start now, in words for the person; empty if it can."""
@@ -138,19 +138,18 @@ class Session(Choices):
         if problem := self.train_problem():
             raise InputError("training", problem)
         shot = lay.snapshot(self.images)
-        config, labels = (
-            self.run_config(),
-            np.array(self.labels.data),
-        )  # the person goes on painting in the original
-        planes = {axis: set(indices) for axis, indices in self.marks.planes.items()}
-        marks, self._job = self.marks, _Job(shot, self._next_run())
+        init = None if self.from_scratch or self.last_run is None else str(self.last_run)
+        config = self.run_config(init)
+        # Copies: the person goes on painting, and this run learns from what is there now.
+        labels, marks = np.array(self.labels.data), self.marks.copy()
+        self._job = _Job(shot, self._next_run())
         out = self._job.out
         assert out is not None
 
         def work() -> None:
             labelled = None
             if labels.ndim == 3 and config.data.annotation == "masks":
-                labelled = marks.counted(unexplained_slices(labels, planes))
+                labelled = marks.counted(unexplained_slices(labels, marks.planes))
             case = Case(shot.name, shot.image(), labels, shot.name, labelled)
             check_labels(case, config.data)
             self.engine.train(config, [case], out)
@@ -202,7 +201,8 @@ class Session(Choices):
 
     def _next_run(self) -> Path:
         numbers = [int(p.name[:4]) for p in self.runs.glob("[0-9][0-9][0-9][0-9]-*")]
-        return self.runs / f"{max(numbers, default=0) + 1:04d}-{self.config.loss.kind}"
+        self._number = max(self._number, *numbers, 0) + 1
+        return self.runs / f"{self._number:04d}-{self.config.loss.kind}"
 
     def _enter(self, phase: Phase, status: str) -> None:
         self.phase, self.status, self.fraction = phase, status, None
