@@ -127,6 +127,22 @@ def test_painted_values_join_the_table(session):
     assert [row.value for row in session.classes] == [7, 9]
 
 
+def test_instance_ids_are_named(session, viewer_model):
+    data = np.arange(6 * 20 * 24, dtype=np.uint16).reshape(6, 20, 24)
+    layer = viewer_model.add_labels(data, scale=(8, 1.5, 1.5), translate=(4, 0, -2), units=("mm",) * 3)
+    session.choose(session.images, layer)
+    settle(session)
+    assert "2879 different values" in session.train_problem()
+
+
+def test_a_removed_class_does_not_come_back(session):
+    layer = painted(session, value=7)
+    session.set_classes([ClassRow("a", 1)])
+    layer.paint((1, 3, 3), 1)
+    settle(session)
+    assert [row.value for row in session.classes] == [1]
+
+
 # ---------------------------------------------------------------- training
 
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from napari_ctxseg.config import DataConfig
 
+#: More unknown values than this are instance ids, not classes.
+MOST_FRESH = 20
+
 Policy = Literal["masks", "scribbles"]
 
 
@@ -56,6 +59,7 @@ class Choices:
         self.config = RunConfig(network=UNetConfig(), budget=BudgetConfig(minutes=5))
         self.form_problem = ""
         self.marks = Marks()
+        self._dismissed: set[int] = set()
         self.census: Census | None = None
         self._predictions: dict[int, tuple[Any, Any]] = {}  # id of an image layer -> (it, its prediction)
 
@@ -115,6 +119,8 @@ class Choices:
 
     def set_classes(self, rows: Sequence[ClassRow]) -> None:
         """Take over an edited class table and show its colours."""
+        gone = {row.value for row in self.classes} - {row.value for row in rows}
+        self._dismissed |= gone  # what the person removes does not come back by itself
         self.classes = list(rows)
         self.recolor()
         self.changed.emit()
@@ -142,12 +148,14 @@ class Choices:
         known = {row.value for row in self.classes}
         if self.policy == "scribbles":
             known.add(self.background_value)
-        fresh = sorted(self.census.values - known)
-        if not fresh or len(fresh) > 20:  # more than that are instance ids; training says so
+        fresh = sorted(self.census.values - known - self._dismissed)
+        if not fresh or len(fresh) > MOST_FRESH:
             return False
         unused = len(self.classes) == 1 and self.classes[0] == ClassRow("class 1", 1)
         keep = [] if unused and 1 not in self.census.values else self.classes
-        self.set_classes([*keep, *(ClassRow(f"class {value}", value) for value in fresh)])
+        self.classes = [*keep, *(ClassRow(f"class {value}", value) for value in fresh)]
+        self.recolor()
+        self.changed.emit()
         return True
 
     # ------------------------------------------------------------ checks
@@ -176,6 +184,11 @@ class Choices:
                 f"Paint in '{self.labels.name}' first."
                 if census.complete
                 else f"Looking at '{self.labels.name}' ..."
+            )
+        if len(found - {*values, self.background_value} - self._dismissed) > MOST_FRESH:
+            return (
+                f"'{self.labels.name}' holds {len(found)} different values, which looks like instance ids: "
+                "make one value per class of them first."
             )
         if scribbles and len(found & {*values, self.background_value}) < 2:
             return f"Paint at least two kinds: a class, and background (value {self.background_value})."

@@ -229,6 +229,7 @@ class ClassPanel(QGroupBox):
         self.session.policy = self.policy.itemData(index)
         self.session.recolor()
         self.session.changed.emit()
+        self.refresh()
 
     @timed
     def _choose_background(self, value: int) -> None:
@@ -267,12 +268,14 @@ class ClassPanel(QGroupBox):
             taken.add(self.session.background_value)
         value = next(v for v in range(1, 65536) if v not in taken)
         self.session.set_classes([*rows, ClassRow(f"class {value}", value)])
+        self.refresh()
 
     @timed
     def _remove(self, *_: object) -> None:
         index = self.table.currentRow()
         if 0 <= index < len(self.session.classes):
             self.session.set_classes([row for i, row in enumerate(self.session.classes) if i != index])
+            self.refresh()
 
 
 class ModelPanel(QGroupBox):

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from platformdirs import user_cache_path
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import (
     QFrame,
     QHBoxLayout,
@@ -228,6 +228,12 @@ class TrainDock(QWidget):
         show_error(text)
 
     # ------------------------------------------------------------ the end
+
+    def event(self, event: QEvent | None) -> bool:
+        """Notice when napari takes the widget out of its dock: that is how it closes one."""
+        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.shut_down()
+        return super().event(event)
 
     def closeEvent(self, event: QCloseEvent | None) -> None:
         """Let the engine save its checkpoint and end."""
