@@ -1,0 +1,80 @@
+"""Regions and dilations, voxel for voxel."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from skimage.morphology import ball, disk
+
+from napari_ctxseg.config import DynamicRoi, StaticRoi
+from napari_ctxseg.maps import dilate_classes, dynamic_box, radius_in_world, roi_mask, static_box
+from napari_ctxseg.maps import dilation as module
+from tests.oracles import losses as oracle
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    labels=hnp.arrays(np.int64, hnp.array_shapes(min_dims=3, max_dims=4, min_side=1, max_side=9), elements=st.integers(-1, 4)),
+    radius=st.sampled_from([0.0, 0.3, 0.9, 1.0, 1.5, 2.0, 3.0, 7.0, 100.0]),
+    spacing=st.sampled_from([(1.0, 1.0, 1.0), (5.0, 1.0, 1.0), (1.0, 1.0, 5.0), (0.1, 0.3, 0.7)]),
+)
+def test_dilation_equals_the_distance_transform(labels: np.ndarray, radius: float, spacing: tuple[float, ...]) -> None:
+    steps = spacing[-(labels.ndim - 1) :]
+    ours = dilate_classes(torch.from_numpy(labels), 5, radius, steps).numpy()
+    for n, c in np.ndindex(ours.shape[:2]):
+        np.testing.assert_array_equal(ours[n, c], oracle.dilate(labels[n] == c, radius, steps))
+
+
+@pytest.mark.parametrize("radius", [1, 3, 10])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_point_grows_into_the_disk(radius: int, dims: int) -> None:
+    side = 2 * radius + 5
+    labels = np.zeros((1, *[side] * dims), np.int64)
+    labels[(0, *[side // 2] * dims)] = 1
+    grown = dilate_classes(torch.from_numpy(labels), 2, radius, (1.0,) * dims)[0, 1].numpy()
+    inner = (slice(2, -2),) * dims
+    np.testing.assert_array_equal(grown[inner], (disk if dims == 2 else ball)(radius).astype(bool))
+
+
+def test_both_ways_of_computing_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = torch.randint(-1, 70, (2, 5, 9, 8), generator=torch.Generator().manual_seed(1))
+    by_rows = dilate_classes(labels, 70, 3.0, (2.0, 1.0, 1.0))
+    monkeypatch.setattr(module, "MOST_ROWS", 0)
+    assert torch.equal(by_rows, dilate_classes(labels, 70, 3.0, (2.0, 1.0, 1.0)))
+
+
+def test_units_of_the_radius() -> None:
+    assert radius_in_world(3, "world", (10, 20, 30), (5.0, 0.5, 0.7)) == 3
+    assert radius_in_world(3, "px", (10, 20, 30), (5.0, 0.5, 0.7)) == pytest.approx(1.5)
+    assert radius_in_world(0.1, "fraction", (10, 20, 30), (5.0, 0.5, 0.7)) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("radius", "spacing"), [(-1, (1, 1)), (float("nan"), (1, 1)), (1, (0, 1)), (1, (1,))])
+def test_nonsense_is_refused(radius: float, spacing: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match=r"radius|spacing"):
+        dilate_classes(torch.zeros(1, 4, 4, dtype=torch.long), 2, radius, spacing)
+
+
+def test_boxes_of_the_toy() -> None:
+    _, labels = oracle.toy2d()
+    tight = [dynamic_box(torch.from_numpy(one > 0)) for one in labels]
+    assert tight == [((2, 7), (2, 6)), ((1, 3), (4, 7))]
+    # The second centroid is (1, 5): a side of 4 would start at -1 and is shifted inside.
+    fixed = [static_box(torch.from_numpy(one > 0), 4) for one in labels]
+    assert fixed == [((1, 5), (1, 5)), ((0, 4), (3, 7))]
+
+
+def test_boxes_stay_inside_and_empty_masks_have_none() -> None:
+    target = torch.zeros(2, 6, 6, dtype=torch.long)
+    target[0, 0, 5] = 1
+    assert dynamic_box(target[0] > 0, margin=3) == ((0, 4), (2, 6))
+    assert static_box(target[0] > 0, 99) == ((0, 6), (0, 6))
+    assert dynamic_box(target[1] > 0) is None
+    for roi in (StaticRoi(size=3), DynamicRoi()):
+        mask = roi_mask(target, roi)
+        assert mask[0].sum() == (9 if isinstance(roi, StaticRoi) else 1)
+        assert not mask[1].any()
