@@ -1,0 +1,1 @@
+"""Processes that compute, and the pipe between them and the viewer."""

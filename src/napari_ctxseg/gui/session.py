@@ -1,0 +1,368 @@
+"""The work in one viewer: what runs, and what comes of it. No Qt: the dock only shows it.
+
+A running job works on a snapshot, so that layers may be renamed, edited or deleted meanwhile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from psygnal import Signal
+
+from napari_ctxseg.cases import Case
+from napari_ctxseg.errors import CtxsegError, InputError
+from napari_ctxseg.events import (
+    BudgetSet,
+    CheckpointSaved,
+    EpochEnd,
+    Event,
+    JobDone,
+    JobFailed,
+    Note,
+    PredictionBlock,
+    PredictionFinished,
+    PredictionProgress,
+    Preview,
+    RunFinished,
+    RunStarted,
+    StepEnd,
+)
+from napari_ctxseg.gui import layers as lay
+from napari_ctxseg.gui.annotation import unexplained_slices
+from napari_ctxseg.gui.choices import Choices, check_labels
+from napari_ctxseg.gui.history import History
+from napari_ctxseg.gui.timing import timed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from napari_ctxseg.engine.client import EngineClient
+
+Phase = Literal["idle", "preparing", "training", "predicting"]
+
+
+def run_now(work: Callable[[], None], done: Callable[[], None], failed: Callable[[Exception], None]) -> None:
+    """Stand-in for a background runner where there is no event loop."""
+    try:
+        work()
+    except CtxsegError as error:
+        failed(error)
+    else:
+        done()
+
+
+@dataclass
+class _Job:
+    """What a job needs to put its results in place."""
+
+    shot: lay.Snapshot
+    out: Path | None = None
+    saved: Path | None = None
+    stop: bool = False
+    sent_slice: int | None = None
+
+
+class Session(Choices):
+    """Choices, jobs and results.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer or napari.components.ViewerModel
+        Where the layers are.
+    engine : EngineClient
+        Started by the caller.
+    runs : Path
+        Folder of this viewer's runs.
+    background : callable
+        Runs a function off the GUI thread, then one of two callbacks on it.
+    """
+
+    curve_changed = Signal()
+    failed = Signal(str)
+
+    def __init__(
+        self, viewer: Any, engine: EngineClient, runs: Path, background: Callable[..., None] = run_now
+    ) -> None:
+        super().__init__(viewer)
+        self.engine, self.runs = engine, runs
+        self._background = background
+        self.from_scratch = False
+        self.phase: Phase = "idle"
+        self.status = ""
+        self.fraction: float | None = None
+        self.last_run: Path | None = None
+        self.history = History()
+        self._job: _Job | None = None
+        self._steps = self._number = 0
+
+    def train_problem(self) -> str:
+        """Why training cannot start now, in words for the person; empty if it can."""
+        return (
+            self._busy_problem()
+            or lay.image_problem(self.images)
+            or self._labels_problem()
+            or self._model_problem()
+        )
+
+    def predict_problem(self) -> str:
+        """Why prediction cannot start now; empty if it can."""
+        problem = self._busy_problem() or lay.image_problem(self.images)
+        if not problem and self.last_run is None:
+            problem = "Train first: there is no model yet."
+        return problem
+
+    def _busy_problem(self) -> str:
+        if self.phase != "idle":
+            return f"The engine is {self.phase}."
+        if self.engine.state == "starting":
+            return "The engine is starting ..."
+        if self.engine.state != "ready":
+            return "The engine is not running; close this dock and open it again."
+        return ""
+
+    # ------------------------------------------------------------ jobs
+
+    def train(self) -> None:
+        """Begin training on a copy of the labels as they are now.
+
+        Raises
+        ------
+        InputError
+            With the reason, if it cannot start.
+        """
+        if problem := self.train_problem():
+            raise InputError("training", problem)
+        shot = lay.snapshot(self.images)
+        init = None if self.from_scratch or self.last_run is None else str(self.last_run)
+        config = self.run_config(init)
+        # Copies: the person goes on painting, and this run learns from what is there now.
+        labels, marks = np.array(self.labels.data), self.marks.copy()
+        self._job = _Job(shot, self._next_run())
+        out = self._job.out
+        assert out is not None
+
+        def work() -> None:
+            labelled = None
+            if labels.ndim == 3 and config.data.annotation == "masks":
+                labelled = marks.counted(unexplained_slices(labels, marks.planes))
+            case = Case(shot.name, shot.image(), labels, shot.name, labelled)
+            check_labels(case, config.data)
+            self.engine.train(config, [case], out)
+
+        self.history.begin_run(fresh=config.init is None)
+        self._steps = 0
+        self._enter("preparing", "Preparing the data ...")
+        self._background(work, lambda: self._sent("training"), self._not_sent)
+
+    def predict(self) -> None:
+        """Begin predicting the chosen image with the last run's model.
+
+        Raises
+        ------
+        InputError
+            With the reason, if it cannot start.
+        """
+        if problem := self.predict_problem():
+            raise InputError("prediction", problem)
+        run = self.last_run
+        assert run is not None
+        shot, device = lay.snapshot(self.images), self.config.device
+        self._job = _Job(shot)
+
+        def work() -> None:
+            self.engine.predict(run, Case(shot.name, shot.image()), device)
+
+        self._enter("preparing", "Preparing the data ...")
+        self._background(work, lambda: self._sent("predicting"), self._not_sent)
+
+    def stop(self) -> None:
+        """Ask the job to end after its step; asked a second time, end it at once."""
+        job = self._job
+        if job is None or self.phase == "idle":
+            return
+        if job.stop and self.phase != "preparing":
+            self.engine.kill()
+            self.status = "Ending the engine ..."
+        else:
+            job.stop = True
+            self.status = "Stopping after this step ... (press again to end at once)"
+            self.engine.stop()
+        self.changed.emit()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the person has asked the running job to stop."""
+        return self._job is not None and self._job.stop
+
+    def _next_run(self) -> Path:
+        numbers = [int(p.name[:4]) for p in self.runs.glob("[0-9][0-9][0-9][0-9]-*")]
+        self._number = max(self._number, *numbers, 0) + 1
+        return self.runs / f"{self._number:04d}-{self.config.loss.kind}"
+
+    def _enter(self, phase: Phase, status: str) -> None:
+        self.phase, self.status, self.fraction = phase, status, None
+        self.changed.emit()
+
+    @timed
+    def _sent(self, phase: Phase) -> None:
+        if self.phase != "preparing":  # the dock was closed, or the engine died meanwhile
+            return
+        self._enter(phase, "Training starts ..." if phase == "training" else "Predicting ...")
+        if self.stopping:
+            self.engine.stop()
+
+    @timed
+    def _not_sent(self, error: Exception) -> None:
+        text = str(error) if isinstance(error, CtxsegError) else f"{type(error).__name__}: {error}"
+        self._fail(text)
+        self._job = None
+
+    def _fail(self, text: str) -> None:
+        self._enter("idle", text)
+        self.failed.emit(text)
+
+    # ------------------------------------------------------------ what the engine says
+
+    def tick(self) -> None:
+        """Take the engine's messages, tell it the slice in sight, look on at the labels. For a timer."""
+        before = self.engine.state, self.engine.device
+        for event in self.engine.poll():
+            self.handle(event)
+        if (self.engine.state, self.engine.device) != before and self.phase == "idle":
+            self.changed.emit()
+        if self.phase == "training":
+            self._tell_slice()
+        if self.census is not None and self.census.work() and not self.adopt_painted_classes():
+            self.changed.emit()
+
+    def _tell_slice(self) -> None:
+        job = self._job
+        if job is None:
+            return
+        index, _ = lay.shown_slice(self.viewer, job.shot)
+        if index != job.sent_slice:
+            job.sent_slice = index
+            self.engine.set_visible(job.shot.name, index)
+
+    def handle(self, event: Event) -> None:
+        """Take over one event of the running job."""
+        match event:
+            case StepEnd():
+                self._on_step(event)
+            case RunStarted():
+                self._steps = event.steps
+                self.history.curve = event.curve
+                self.status = f"Training on {event.device}, {event.precision}."
+            case BudgetSet():
+                self._steps = event.steps
+            case EpochEnd():
+                self.history.add_dice(event.step, event.dice, event.mean)
+                self.curve_changed.emit()
+            case CheckpointSaved():
+                if self._job is not None:
+                    self._job.saved = self._job.out
+            case Preview():
+                self._show(event.index, event.labels)
+            case PredictionBlock():
+                self._show(event.start, event.labels)
+                self._progress(event.done)
+            case PredictionProgress():
+                self._progress(event.done)
+            case PredictionFinished():
+                self.status = f"Predicted '{event.case}' in {event.seconds:.1f} s."
+            case RunFinished():
+                self._on_run_finished(event)
+            case JobFailed():
+                self._on_failed(event)
+            case Note():
+                self.status = event.text
+            case JobDone():
+                self._on_done()
+        if not isinstance(event, StepEnd):
+            self.changed.emit()
+
+    def _on_step(self, event: StepEnd) -> None:
+        self._steps = event.steps or self._steps
+        if event.loss is not None:
+            self.history.add_loss(event.step, event.loss)
+            self.curve_changed.emit()
+        if self._steps:
+            self.fraction = event.step / self._steps
+        if not self.stopping:
+            self.status = self.history.sentence(event, self._steps)
+        self.changed.emit()
+
+    def _progress(self, done: float) -> None:
+        self.fraction = done
+        if not self.stopping:
+            self.status = f"Predicting ... {done:.0%}"
+
+    def _on_run_finished(self, event: RunFinished) -> None:
+        if self._job is not None and self._job.out is not None:
+            self.last_run = self._job.out
+        how = "Stopped" if event.stopped else "Finished"
+        dice = f", {self.history.curve} {event.dice:.3f}" if event.dice is not None else ""
+        skipped = f"; {event.skipped} steps were skipped (not finite)" if event.skipped else ""
+        self.status = f"{how} after {event.step} steps{dice}{skipped}. Predict labels all slices."
+
+    def _on_failed(self, event: JobFailed) -> None:
+        text = " ".join(part for part in (event.error, event.remedy) if part)
+        self._adopt_saved()
+        self._fail(f"{text} Log: {event.log}" if event.log else text)
+
+    def _on_done(self) -> None:
+        self._adopt_saved()
+        self._job, self.phase, self.fraction = None, "idle", None
+
+    def _adopt_saved(self) -> None:
+        """A run that ended badly but left a checkpoint is still a model to go on from."""
+        if self._job is not None and self._job.saved is not None:
+            self.last_run = self._job.saved
+
+    def _show(self, start: int, labels: NDArray[Any]) -> None:
+        job = self._job
+        if job is None:
+            return
+        layer = self.prediction_layer(job.shot)
+        shown, alone = lay.shown_slice(self.viewer, job.shot)
+        lay.write_slices(layer, start, labels, shown if alone else None)
+
+    def prediction_layer(self, shot: lay.Snapshot) -> Any:
+        """The layer of our own that holds an image's prediction; made at first need, or again if deleted."""
+        image, layer = self._predictions.get(id(shot.layer), (None, None))
+        dtype = lay.dtype_for([row.value for row in self.classes])
+        present = list(map(lay.plain, self.viewer.layers))
+        if (
+            image is shot.layer
+            and layer in present
+            and layer.data.shape == shot.shape
+            and layer.data.dtype == dtype
+        ):
+            return layer
+        layer = lay.add_labels(
+            self.viewer,
+            shot,
+            f"{shot.name} prediction",
+            dtype,
+            opacity=0.5,
+            colormap=lay.class_colormap(self.colors()),
+            meta={"prediction_of": shot.name},
+        )
+        self._predictions[id(shot.layer)] = (shot.layer, layer)
+        return layer
+
+    def prepare(self) -> None:
+        """Make the prediction layer ahead of the first preview, at the moment the person presses a button."""
+        if self._job is not None:
+            self.prediction_layer(self._job.shot)
+
+    def close(self) -> None:
+        """Let go of layers and engine. A running training saves a checkpoint and ends by itself."""
+        self._watch(None)
+        self.phase, self._job = "idle", None
+        self.engine.close()

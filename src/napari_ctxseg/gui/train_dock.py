@@ -1,0 +1,247 @@
+"""The dock "Train and predict": puts the panels together and keeps them in step with the `Session`."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from platformdirs import user_cache_path
+from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtWidgets import (
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt.utils import create_worker
+
+from napari_ctxseg.engine.client import EngineClient
+from napari_ctxseg.errors import CtxsegError
+from napari_ctxseg.gui import layers as lay
+from napari_ctxseg.gui.panels import ClassPanel, LayerPanel, ModelPanel
+from napari_ctxseg.gui.plot import CurveWidget
+from napari_ctxseg.gui.session import Session
+from napari_ctxseg.gui.timing import timed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import napari
+    from qtpy.QtGui import QCloseEvent
+
+TICK_MS = 40
+
+
+def runs_folder() -> Path:
+    """A fresh folder for the runs of one dock, in the user's cache: an unnamed project."""
+    return user_cache_path("napari-ctxseg") / "unnamed" / time.strftime("%Y%m%d-%H%M%S")
+
+
+def in_background(
+    work: Callable[[], None], done: Callable[[], None], failed: Callable[[Exception], None]
+) -> None:
+    """Run slow work in a thread of Qt's pool and one of the callbacks on the GUI thread."""
+
+    def returned(_: object = None) -> None:
+        done()
+
+    create_worker(work, _connect={"returned": returned, "errored": failed}, _ignore_errors=True)
+
+
+class TrainDock(QWidget):
+    """Annotate, train, predict.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+        The viewer whose layers are used.
+    engine : EngineClient, optional
+        An engine of one's own; a fresh one when left out.
+    runs : Path, optional
+        Folder of the runs.
+    """
+
+    def __init__(
+        self,
+        napari_viewer: napari.viewer.Viewer,
+        engine: EngineClient | None = None,
+        runs: Path | None = None,
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self.session = Session(napari_viewer, engine or EngineClient(), runs or runs_folder(), in_background)
+        self.layer_panel = LayerPanel(self.session)
+        self.class_panel = ClassPanel(self.session)
+        self.model_panel = ModelPanel(self.session)
+        self.curve = CurveWidget(self.session.history)
+        self._lay_out()
+        self._stale = True
+        self.session.changed.connect(self._mark_stale)
+        self.session.curve_changed.connect(self._redraw_curve)
+        self.session.failed.connect(self._notify)
+        self._timer = QTimer(self)
+        self._timer.setInterval(TICK_MS)
+        self._timer.timeout.connect(self._tick)
+        session = self.session  # no reference to self: the widget is half gone when this runs
+        self.destroyed.connect(lambda: session.close())
+        self._start_engine()
+        # The first Labels layer loads pandas and more, for a second: better now, in the background.
+        in_background(lay.warm_up, lambda: None, lambda _: None)
+        self._timer.start()
+        self._tick()
+
+    def _start_engine(self) -> None:
+        try:
+            self.session.engine.start()
+        except CtxsegError as error:
+            self.session.status = str(error)
+
+    def _lay_out(self) -> None:
+        inner = QWidget()
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(2, 2, 2, 2)
+        for panel in (self.layer_panel, self.class_panel, self.model_panel):
+            column.addWidget(panel)
+        column.addStretch(1)
+        self.scroll_area = QScrollArea()
+        self.scroll_area.setWidgetResizable(True)
+        self.scroll_area.setFrameShape(QFrame.Shape.NoFrame)
+        self.scroll_area.setWidget(inner)
+
+        self.train_button, self.stop_button = QPushButton("Train"), QPushButton("Stop")
+        self.predict_button = QPushButton("Predict")
+        buttons = QHBoxLayout()
+        for button, slot in (
+            (self.train_button, self._train),
+            (self.stop_button, self._stop),
+            (self.predict_button, self._predict),
+        ):
+            buttons.addWidget(button)
+            button.clicked.connect(slot)
+        self.progress = QProgressBar()
+        self.progress.setTextVisible(False)
+        self.progress.setMaximumHeight(8)
+        self.status, self.device = QLabel(), QLabel()
+        self.status.setWordWrap(True)
+        self.status.setMinimumHeight(2 * self.status.fontMetrics().lineSpacing())
+        self.device.setToolTip(
+            "What the engine computes on. It is a process of its own; the viewer stays free."
+        )
+
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.scroll_area, 1)
+        layout.addWidget(self.curve)
+        layout.addWidget(self.progress)
+        layout.addWidget(self.status)
+        layout.addLayout(buttons)
+        layout.addWidget(self.device)
+
+    # ------------------------------------------------------------ buttons
+
+    @timed
+    def _train(self, *_: object) -> None:
+        self._try(self.session.train)
+
+    @timed
+    def _predict(self, *_: object) -> None:
+        self._try(self.session.predict)
+
+    @timed
+    def _stop(self, *_: object) -> None:
+        self.session.stop()
+
+    def _try(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except CtxsegError as error:
+            self._notify(str(error))
+
+    # ------------------------------------------------------------ following the session
+
+    def _mark_stale(self) -> None:
+        self._stale = True  # shown at the next tick: events come faster than labels need to change
+
+    @timed
+    def _tick(self) -> None:
+        self.session.tick()
+        self.layer_panel.refresh()
+        if self._stale:
+            self._stale = False
+            self._show()
+
+    def _show(self) -> None:
+        session = self.session
+        self.class_panel.refresh()
+        train, predict = session.train_problem(), session.predict_problem()
+        running = session.phase != "idle"
+        again = session.last_run is not None and not session.from_scratch
+        self.train_button.setText("Train on" if again else "Train")
+        self._enable(
+            self.train_button, train, "Go on from the last model." if again else "Learn from what is painted."
+        )
+        self._enable(
+            self.predict_button, predict, "Label every slice of the ticked image with the last model."
+        )
+        self.stop_button.setText("End now" if session.stopping else "Stop")
+        self._enable(
+            self.stop_button,
+            "" if running else "Nothing is running.",
+            "End the engine at once; the last checkpoint is kept."
+            if session.stopping
+            else "End after the running step and keep the model.",
+        )
+        self.status.setText(session.status if running or session.status else train)
+        if not running and session.status and train and train not in session.status:
+            self.status.setText(f"{session.status}\n{train}")
+        if session.fraction is None:
+            self.progress.setRange(0, 0 if running else 1)
+            self.progress.setValue(0)
+        else:
+            self.progress.setRange(0, 1000)
+            self.progress.setValue(int(1000 * session.fraction))
+        engine = session.engine
+        self.device.setText(
+            "engine starting ..."
+            if engine.state == "starting"
+            else f"engine {engine.state} - {engine.device}".rstrip(" -")
+        )
+
+    @staticmethod
+    def _enable(button: QPushButton, problem: str, tooltip: str) -> None:
+        button.setEnabled(not problem)
+        button.setToolTip(problem or tooltip)
+
+    def _redraw_curve(self) -> None:
+        colors = self.session.colors()
+        self.curve.refresh({row.name: str(colors[row.value]) for row in self.session.classes})
+
+    def _notify(self, text: str) -> None:
+        from napari.utils.notifications import show_error
+
+        self.session.status = text
+        self._stale = True
+        show_error(text)
+
+    # ------------------------------------------------------------ the end
+
+    def event(self, event: QEvent | None) -> bool:
+        """Notice when napari takes the widget out of its dock: that is how it closes one."""
+        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.shut_down()
+        return super().event(event)
+
+    def closeEvent(self, event: QCloseEvent | None) -> None:
+        """Let the engine save its checkpoint and end."""
+        self.shut_down()
+        if event is not None:
+            event.accept()
+
+    def shut_down(self) -> None:
+        """Stop following the viewer and let go of the engine; may be called twice."""
+        self._timer.stop()
+        self.session.close()
