@@ -1,9 +1,8 @@
-"""The commands as a person types them: in their own process, on files, with exit codes."""
+"""The commands as a person types them, on files, with exit codes."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -13,7 +12,9 @@ import numpy as np
 import pytest
 import tifffile
 import yaml
+from typer.testing import CliRunner
 
+from napari_ctxseg.cli import app
 from napari_ctxseg.config import from_yaml, parse_config, set_fields
 from napari_ctxseg.errors import InputError
 from napari_ctxseg.jobs import parse_classes
@@ -22,20 +23,14 @@ from tests.core.conftest import blob_case
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from click.testing import Result
+
 FAST = ("--steps", "4", "--threads", "1", "--set", "network.features=[4,8,8]", "--set", "patch.size=[32,32]")
 
 
-def ctxseg(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": "200"}
-    return subprocess.run(
-        [sys.executable, "-m", "napari_ctxseg.cli", *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        cwd=cwd,
-        env=environment,
-        check=False,
-    )
+def ctxseg(*words: object) -> Result:
+    """Run a command in this process; `test_the_command_itself` starts a real one."""
+    return CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "200"})
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +54,7 @@ def run(files: Path) -> Path:
         "train", "--images", files / "images", "--labels", files / "labels", "--classes", "blob=7", "--group", r"P\d",
         "--out", out, *FAST,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     return out
 
 
@@ -68,23 +63,25 @@ def test_train_predict_evaluate(files: Path, run: Path, tmp_path: Path) -> None:
     assert config.data.classes == {"blob": 7}
     assert config.budget.steps == 4
     done = ctxseg("predict", run, files / "images", "--out", tmp_path / "p", "--threads", 1)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert len(list((tmp_path / "p").glob("*.tif"))) == 5
     labels = tifffile.imread(tmp_path / "p" / "P0_0.tif")
     assert labels.shape == (40, 44)
     assert set(np.unique(labels)) <= {0, 7}
     again = ctxseg("predict", run, files / "images", "--out", tmp_path / "p", "--threads", 1)
-    assert again.returncode == 1
+    assert again.exit_code == 1
     assert "is there already" in again.stderr
     scores = ctxseg("evaluate", "--pred", tmp_path / "p", "--ref", files / "labels", "--json")
-    assert scores.returncode == 0, scores.stderr
+    assert scores.exit_code == 0, scores.stderr
     result = json.loads(scores.stdout)
     assert set(result) >= {"mean", "classes", "cases"}
     assert list(result["classes"]) == ["blob"]
     assert len(result["cases"]) == 5
     assert 0 <= result["mean"]["dice"] <= 1
     perfect = json.loads(
-        ctxseg("evaluate", "--pred", files / "labels", "--ref", files / "labels", "--foreground", "--json").stdout
+        ctxseg(
+            "evaluate", "--pred", files / "labels", "--ref", files / "labels", "--foreground", "--json"
+        ).stdout
     )
     assert perfect["mean"]["dice"] == 1
     assert perfect["mean"]["hd95"] == 0
@@ -97,14 +94,14 @@ def test_resume_after_a_stop_equals_the_whole_run(files: Path, run: Path, tmp_pa
     events = [json.loads(line) for line in whole.stdout.splitlines()]
     assert events[0]["type"] == "RunStarted"
     assert events[-1]["type"] == "RunFinished"
-    assert ctxseg(*words, "--steps", 6, "--out", out, "--resume").returncode == 1  # nothing to go on with
+    assert ctxseg(*words, "--steps", 6, "--out", out, "--resume").exit_code == 1  # nothing to go on with
     first = ctxseg(*words, "--steps", 6, "--out", out)
-    assert first.returncode == 0
+    assert first.exit_code == 0
     assert (out / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
     refused = ctxseg("train", "--out", out, "--resume", "--steps", 9)
-    assert refused.returncode == 1
+    assert refused.exit_code == 1
     assert "budget.steps cannot be changed" in refused.stderr
-    assert ctxseg("train", "--out", out, "--resume").returncode == 0  # finished: nothing left to do
+    assert ctxseg("train", "--out", out, "--resume").exit_code == 0  # finished: nothing left to do
 
 
 def test_errors_take_one_line(files: Path, run: Path, tmp_path: Path) -> None:
@@ -117,16 +114,22 @@ def test_errors_take_one_line(files: Path, run: Path, tmp_path: Path) -> None:
         (("train", *images, *labels, "--out", tmp_path / "x", "--classes", "LV"), "NAME=VALUE"),
         (("train", *images, *labels, "--out", tmp_path / "x", "--classes", "a=9"), "no painted class"),
         (("train", *images, *labels, "--out", tmp_path / "x", "--loss", "dise"), "loss"),
-        (("train", *images, *labels, "--out", tmp_path / "x", "--dims", "3"), "2-D image, but the model is 3-D"),
+        (
+            ("train", *images, *labels, "--out", tmp_path / "x", "--dims", "3"),
+            "2-D image, but the model is 3-D",
+        ),
         (("train", *images, *labels, "--out", tmp_path / "x", "--set", "optim.speed=3"), "optim.speed"),
         (("train", *images, *labels, "--out", tmp_path / "x", "--steps", 3, "--minutes", 1), "two budgets"),
-        (("train", *images, *labels, "--out", files / "labels" / "P0_0.tif" / "x", *FAST), "cannot be written to"),
+        (
+            ("train", *images, *labels, "--out", files / "labels" / "P0_0.tif" / "x", *FAST),
+            "cannot be written to",
+        ),
         (("predict", tmp_path / "nowhere", files / "images", "--out", tmp_path / "y"), "not there"),
         (("predict", run, files / "images", "--out", files / "images"), "folder of the images themselves"),
         (("evaluate", "--pred", files / "images" / "none*", "--ref", files / "labels"), "holds no"),
     ):
         done = ctxseg(*words)
-        assert done.returncode == 1, (words, done.stdout, done.stderr)
+        assert done.exit_code == 1, (words, done.stdout, done.stderr)
         assert text in done.stderr, (words, done.stderr)
         assert "Traceback" not in done.stderr
         assert len([line for line in done.stderr.splitlines() if line.startswith("ctxseg:")]) == 1
@@ -140,7 +143,7 @@ def test_a_broken_file_is_named_and_the_rest_is_done(files: Path, run: Path, tmp
     (tmp_path / "in" / "b.tif").write_bytes(good[: len(good) // 2])
     (tmp_path / "in" / "c.tif").write_bytes(good)
     done = ctxseg("predict", run, tmp_path / "in", "--out", tmp_path / "p", "--threads", 1, "--json")
-    assert done.returncode == 1
+    assert done.exit_code == 1
     records = [json.loads(line) for line in done.stdout.splitlines()]
     assert [("error" in record) for record in records] == [False, True, False]
     assert "b.tif" in records[1]["error"]
@@ -153,12 +156,41 @@ def test_nifti_keeps_its_geometry_through_prediction(run: Path, tmp_path: Path) 
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=2)
     nib.save(image, tmp_path / "scan.nii.gz")
-    assert ctxseg("predict", run, tmp_path / "scan.nii.gz", "--out", tmp_path / "p", "--threads", 1).returncode == 0
+    assert (
+        ctxseg("predict", run, tmp_path / "scan.nii.gz", "--out", tmp_path / "p", "--threads", 1).exit_code
+        == 0
+    )
     before, after = nib.load(tmp_path / "scan.nii.gz"), nib.load(tmp_path / "p" / "scan.nii.gz")
     assert before.shape == after.shape
     np.testing.assert_array_equal(before.affine, after.affine)
-    for field in ("qform_code", "sform_code", "pixdim", "srow_x", "srow_y", "srow_z", "quatern_b", "xyzt_units"):
+    for field in (
+        "qform_code",
+        "sform_code",
+        "pixdim",
+        "srow_x",
+        "srow_y",
+        "srow_z",
+        "quatern_b",
+        "xyzt_units",
+    ):
         np.testing.assert_array_equal(before.header[field], after.header[field])
+
+
+def test_the_command_itself(tmp_path: Path) -> None:
+    words = [
+        sys.executable,
+        "-m",
+        "napari_ctxseg.cli",
+        "predict",
+        str(tmp_path),
+        str(tmp_path),
+        "--out",
+        str(tmp_path),
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"ctxseg: {tmp_path}: holds no images")
 
 
 def test_doctor_and_help() -> None:
@@ -177,7 +209,7 @@ def test_yaml_options_and_set_are_layered(files: Path, tmp_path: Path) -> None:
         "train", "--images", files / "images", "--labels", files / "labels", "--config", tmp_path / "c.yaml",
         "--seed", 4, *FAST, "--set", "optim.lr=2e-3", "--set", "loss=dice_ce", "--out", tmp_path / "r",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     config = from_yaml(tmp_path / "r" / "config.yaml")
     assert (config.optim.lr, config.seed, config.loss.kind) == (2e-3, 4, "dice_ce")
     assert config == parse_config(config.model_dump(mode="json"))
@@ -193,7 +225,11 @@ def test_class_lists() -> None:
 def test_fields_set_by_name() -> None:
     values = {"loss": "dice_ce", "optim": {"lr": 1}}
     result = set_fields(values, ["loss.dice_weight=2", "optim.lr=1e-3", "data.group='P\\d'"])
-    assert result == {"loss": {"kind": "dice_ce", "dice_weight": 2}, "optim": {"lr": 1e-3}, "data": {"group": "P\\d"}}
+    assert result == {
+        "loss": {"kind": "dice_ce", "dice_weight": 2},
+        "optim": {"lr": 1e-3},
+        "data": {"group": "P\\d"},
+    }
     assert values["loss"] == "dice_ce"
     for text in ("lr", "=3", "seed.x.y=1"):
         with pytest.raises(InputError):
