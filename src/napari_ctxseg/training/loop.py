@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: Seconds between saved states: what a power failure may cost.
-SAVE_EVERY = 20.0
+SAVE_EVERY = 10.0
 #: Share of the time that validation may take.
 VALIDATION_SHARE = 0.06
 #: Validation Dice on a few images is noisy: a difference below this is no reason to give up the end of the schedule.
