@@ -55,6 +55,7 @@ def test_layers_appear_are_chosen_renamed_and_removed(dock, viewer, qtbot):
     panel = dock.layer_panel
     qtbot.waitUntil(lambda: panel.images.count() == 1)
     assert [layer.name for layer in dock.session.images] == ["mr"], "the only image is taken without asking"
+    qtbot.waitUntil(panel.new.isEnabled)
     panel.new.click()
     qtbot.waitUntil(lambda: panel.labels.currentText() == "mr labels")
     assert viewer.layers.selection.active.name == "mr labels"
@@ -82,6 +83,7 @@ def test_two_channels_by_ticks(dock, viewer, qtbot):
 def test_train_stop_predict_buttons(dock, viewer, qtbot):
     add_image(viewer)
     qtbot.waitUntil(lambda: dock.layer_panel.images.count() == 1)
+    qtbot.waitUntil(dock.layer_panel.new.isEnabled, timeout=20_000)
     dock.layer_panel.new.click()
     qtbot.waitUntil(lambda: "Paint in" in dock.train_button.toolTip())
     dock.session.labels.paint((3, 20, 20), 1)
@@ -120,6 +122,7 @@ def test_train_stop_predict_buttons(dock, viewer, qtbot):
 def test_classes_table(dock, viewer, qtbot):
     add_image(viewer)
     qtbot.waitUntil(lambda: dock.layer_panel.images.count() == 1)
+    qtbot.waitUntil(dock.layer_panel.new.isEnabled, timeout=20_000)
     dock.layer_panel.new.click()
     panel = dock.class_panel
     panel.table.item(0, 0).setText("ventricle")
@@ -148,7 +151,12 @@ def test_settings_reach_the_configuration(dock, viewer, qtbot):
     panel.amount.setValue(300)
     panel.loss._editors["radius"].value = 9
     config = dock.session.config
-    assert (config.network.dims, config.budget.steps, config.budget.minutes, config.loss.radius) == (3, 300, None, 9)
+    assert (config.network.dims, config.budget.steps, config.budget.minutes, config.loss.radius) == (
+        3,
+        300,
+        None,
+        9,
+    )
 
 
 def test_open_button_reads_nifti_through_our_reader(dock, viewer, qtbot, tmp_path, monkeypatch):
@@ -249,7 +257,9 @@ print("left", flush=True)
 
 
 def test_dock_loads_no_torch():
-    done = subprocess.run([sys.executable, "-c", NO_TORCH], capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", NO_TORCH], capture_output=True, text=True, timeout=200, check=False
+    )
     assert "loaded: []" in done.stdout, done.stdout + done.stderr
     assert done.returncode == 0
 

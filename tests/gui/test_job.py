@@ -39,6 +39,7 @@ def test_annotate_train_stop_train_on_predict(make_napari_viewer_proxy, data_fol
     viewer.window.add_dock_widget(dock, name="Train and predict")
     session = dock.session
     qtbot.waitUntil(lambda: dock.layer_panel.images.count() == 1)
+    qtbot.waitUntil(dock.layer_panel.new.isEnabled, timeout=20_000)
     dock.layer_panel.new.click()
     layer = session.labels
     painted = [z for z in range(0, len(truth), 2) if truth[z].any()]
@@ -58,7 +59,9 @@ def test_annotate_train_stop_train_on_predict(make_napari_viewer_proxy, data_fol
     seen = [viewer.layers[prediction].data[5].copy()]
     losses = len(session.history.loss)
     qtbot.waitUntil(lambda: not np.array_equal(viewer.layers[prediction].data[5], seen[0]), timeout=30_000)
-    qtbot.waitUntil(lambda: len(session.history.loss) > losses + 5 and bool(session.history.dice), timeout=30_000)
+    qtbot.waitUntil(
+        lambda: len(session.history.loss) > losses + 5 and bool(session.history.dice), timeout=30_000
+    )
     drawn = dock.curve.drawn
     qtbot.waitUntil(lambda: dock.curve.drawn > drawn, timeout=5_000)
     assert not layer.data[5].any(), "a preview never touches the annotation"

@@ -155,7 +155,12 @@ def test_train_sends_a_snapshot(session):
     layer.paint((2, 3, 3), 1)
     np.testing.assert_array_equal(case.labels, before)
     assert case.labelled == {0: (2,)}
-    assert (case.name, case.image.spacing, case.image.unit, case.image.axes) == ("mr", (8.0, 1.5, 1.5), "mm", "zyx")
+    assert (case.name, case.image.spacing, case.image.unit, case.image.axes) == (
+        "mr",
+        (8.0, 1.5, 1.5),
+        "mm",
+        "zyx",
+    )
     np.testing.assert_array_equal(case.image.affine[:3, 3], (4, 0, -2))
     assert config.data.annotation == "masks"
     assert config.data.classes == {"class 1": 1}
@@ -234,7 +239,10 @@ def test_erased_labels_are_noticed(session):
 
 
 def run_through(session, *events):
-    session.engine.said += [RunStarted("r", 0, 10, "CPU", "32-true", 1, "training Dice", ("class 1",)), *events]
+    session.engine.said += [
+        RunStarted("r", 0, 10, "CPU", "32-true", 1, "training Dice", ("class 1",)),
+        *events,
+    ]
     session.tick()
 
 
@@ -323,7 +331,12 @@ def test_failure_keeps_the_saved_model(session):
     session.train()
     told = []
     session.failed.connect(told.append)
-    run_through(session, CheckpointSaved(3, "x"), JobFailed("The engine crashed (SIGSEGV).", "Train again.", "/log"), JobDone())
+    run_through(
+        session,
+        CheckpointSaved(3, "x"),
+        JobFailed("The engine crashed (SIGSEGV).", "Train again.", "/log"),
+        JobDone(),
+    )
     assert told == ["The engine crashed (SIGSEGV). Train again. Log: /log"]
     assert session.status == told[0]
     assert session.phase == "idle"

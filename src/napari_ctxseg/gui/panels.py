@@ -70,7 +70,7 @@ class LayerPanel(QGroupBox):
         self.labels.setToolTip("The layer you paint in. It must have the image's shape and scale.")
         self.labels.currentIndexChanged.connect(self._choose)
         self.new = QPushButton("New")
-        self.new.setToolTip("Add an empty labels layer on the grid of the ticked image.")
+        self._held = False
         self.new.clicked.connect(self._new_labels)
         self.open = QPushButton("Open images...")
         self.open.setToolTip(
@@ -114,6 +114,17 @@ class LayerPanel(QGroupBox):
                 if layer is self.session.labels:
                     self.labels.setCurrentIndex(self.labels.count() - 1)
         self._choose_obvious(images, labels)
+
+    def hold_new(self, held: bool) -> None:
+        """Keep the button New back while napari's labels are still loading."""
+        self._held = held
+        self.show_new()
+
+    def show_new(self) -> None:
+        """Enable the button New, or say why not."""
+        problem = "Loading ..." if self._held else lay.image_problem(self.session.images)
+        self.new.setEnabled(not problem)
+        self.new.setToolTip(problem or "Add an empty labels layer on the grid of the ticked image.")
 
     def _choose_obvious(self, images: list[Any], labels: list[Any]) -> None:
         """The first layers of a viewer are taken without asking."""

@@ -90,8 +90,9 @@ class TrainDock(QWidget):
         session = self.session  # no reference to self: the widget is half gone when this runs
         self.destroyed.connect(lambda: session.close())
         self._start_engine()
-        # The first Labels layer loads pandas and more, for a second: better now, in the background.
-        in_background(lay.warm_up, lambda: None, lambda _: None)
+        # The first Labels layer loads pandas and more, for a second or two: better now, in the background.
+        self.layer_panel.hold_new(True)
+        in_background(lay.warm_up, self._warm, self._warm)
         self._timer.start()
         self._tick()
 
@@ -100,6 +101,9 @@ class TrainDock(QWidget):
             self.session.engine.start()
         except CtxsegError as error:
             self.session.status = str(error)
+
+    def _warm(self, *_: object) -> None:
+        self.layer_panel.hold_new(False)
 
     def _lay_out(self) -> None:
         inner = QWidget()
@@ -177,6 +181,7 @@ class TrainDock(QWidget):
     def _show(self) -> None:
         session = self.session
         self.class_panel.refresh()
+        self.layer_panel.show_new()
         train, predict = session.train_problem(), session.predict_problem()
         running = session.phase != "idle"
         again = session.last_run is not None and not session.from_scratch
