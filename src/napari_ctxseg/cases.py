@@ -108,7 +108,9 @@ def class_indices(case: Case, classes: Mapping[str, int], data: DataConfig) -> N
             "Choose the labels that were made on this image",
         )
     if not np.issubdtype(labels.dtype, np.integer) and labels.dtype != bool:
-        raise InputError(case.name, f"labels are {labels.dtype}, not integers", "Convert them to a Labels layer")
+        raise InputError(
+            case.name, f"labels are {labels.dtype}, not integers", "Convert them to a Labels layer"
+        )
     indices = np.zeros(shape, np.int16)
     if data.foreground:
         indices[labels > 0] = 1
@@ -172,7 +174,9 @@ def group_of(name: str, pattern: str | None) -> str:
     try:
         match = re.search(pattern, name)
     except re.error as error:
-        raise InputError(f"--group {pattern}", f"is not a regular expression: {error}", r"Try for instance 'P\d+'") from error
+        raise InputError(
+            f"--group {pattern}", f"is not a regular expression: {error}", r"Try for instance 'P\d+'"
+        ) from error
     if match is None:
         raise InputError(name, f"does not match the patient pattern {pattern!r}", "Change --group")
     return match.group(1) if match.groups() else match.group(0)

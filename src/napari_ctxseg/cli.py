@@ -18,7 +18,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Places = Annotated[list[str] | None, typer.Option(help="Folder, pattern, file, or @list.txt; may be repeated.")]
+Places = Annotated[
+    list[str] | None, typer.Option(help="Folder, pattern, file, or @list.txt; may be repeated.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; all cores when left out.")]
@@ -29,22 +31,40 @@ def train(
     out: Annotated[Path, typer.Option(help="Run folder: a new one, or with --resume the run to go on with.")],
     images: Places = None,
     labels: Places = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file with settings; options given here win.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file with settings; options given here win.")
+    ] = None,
     dims: Annotated[int | None, typer.Option(help="2: slice by slice. 3: whole volumes.")] = None,
     model: Annotated[str | None, typer.Option(help="Network, for instance unet.")] = None,
-    loss: Annotated[str | None, typer.Option(help="Loss: ce, dice_ce, context_ce, dilated_balanced_ce.")] = None,
-    classes: Annotated[str | None, typer.Option(help="Names and values, LV=1,myo=2. Other values are background.")] = None,
-    foreground: Annotated[bool, typer.Option("--foreground", help="Every label above 0 is one class.")] = False,
-    annotation: Annotated[str | None, typer.Option(help="full, masks or scribbles: what an unpainted 0 means.")] = None,
-    group: Annotated[str | None, typer.Option(help="Regular expression that finds the patient in a file name.")] = None,
-    minutes: Annotated[float | None, typer.Option(help="Time to train for; turned into steps after 20 timed ones.")] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="Loss: ce, dice_ce, context_ce, dilated_balanced_ce.")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Names and values, LV=1,myo=2. Other values are background.")
+    ] = None,
+    foreground: Annotated[
+        bool, typer.Option("--foreground", help="Every label above 0 is one class.")
+    ] = False,
+    annotation: Annotated[
+        str | None, typer.Option(help="full, masks or scribbles: what an unpainted 0 means.")
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Regular expression that finds the patient in a file name.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Time to train for; turned into steps after 20 timed ones.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps to train for.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, patches and augmentation.")] = None,
     init: Annotated[str | None, typer.Option(help="Earlier run whose weights are the start.")] = None,
     device: Device = None,
     threads: Threads = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Any field, for instance --set optim.lr=3e-4.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, exactly where it stood.")] = False,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Any field, for instance --set optim.lr=3e-4.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, exactly where it stood.")
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Train a network on images and labels, and write a run folder."""
@@ -68,7 +88,9 @@ def train(
 
         if resume:
             given = sorted(name for name, value in options.items() if value is not None)
-            jobs.refuse_beside_resume([*given, *(["--set"] if set_ else []), *(["--config"] if config else [])])
+            jobs.refuse_beside_resume(
+                [*given, *(["--set"] if set_ else []), *(["--config"] if config else [])]
+            )
             settings = None
         else:
             settings = jobs.settings(config, options, loss=loss, classes=classes, assignments=set_ or [])
@@ -80,7 +102,9 @@ def predict(
     run: Annotated[Path, typer.Argument(help="Run folder made by `ctxseg train`.")],
     files: Annotated[list[str], typer.Argument(help="Images: files, folders, patterns, @list.txt.")],
     out: Annotated[Path, typer.Option(help="Folder for the label files; made when it does not exist.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace label files that are there already.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace label files that are there already.")
+    ] = False,
     device: Device = None,
     threads: Threads = None,
     json_: Json = False,
@@ -89,7 +113,9 @@ def predict(
     with report.errors(json_):
         from napari_ctxseg import jobs
 
-        failed = jobs.predict(run, files, out, device=device, threads=threads, overwrite=overwrite, as_json=json_)
+        failed = jobs.predict(
+            run, files, out, device=device, threads=threads, overwrite=overwrite, as_json=json_
+        )
     if failed:
         raise typer.Exit(1)
 
@@ -98,8 +124,12 @@ def predict(
 def evaluate(
     pred: Annotated[list[str], typer.Option(help="Predicted label files: folder, pattern, @list.txt.")],
     ref: Annotated[list[str], typer.Option(help="Reference label files, of the same stems.")],
-    classes: Annotated[str | None, typer.Option(help="Names and values; left out: as the prediction's run had them.")] = None,
-    foreground: Annotated[bool, typer.Option("--foreground", help="Every label above 0 is one class.")] = False,
+    classes: Annotated[
+        str | None, typer.Option(help="Names and values; left out: as the prediction's run had them.")
+    ] = None,
+    foreground: Annotated[
+        bool, typer.Option("--foreground", help="Every label above 0 is one class.")
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Compare predictions with references: Dice, IoU, precision, recall, Hausdorff distances."""
@@ -112,9 +142,15 @@ def evaluate(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the run, the predictions and the overlay.")] = Path("ctxseg-demo"),
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps; left out: about a minute's worth.")] = None,
-    no_viewer: Annotated[bool, typer.Option("--no-viewer", help="Do not open napari, even with a display.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for the run, the predictions and the overlay.")] = Path(
+        "ctxseg-demo"
+    ),
+    steps: Annotated[
+        int | None, typer.Option(help="Optimiser steps; left out: about a minute's worth.")
+    ] = None,
+    no_viewer: Annotated[
+        bool, typer.Option("--no-viewer", help="Do not open napari, even with a display.")
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Train on a made heart, predict a subject it has not seen, measure, and draw the result."""

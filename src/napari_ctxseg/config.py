@@ -6,13 +6,15 @@ Titles and descriptions are what the person reads: they become labels and toolti
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from napari_ctxseg.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Config(BaseModel):
@@ -35,7 +37,9 @@ class StaticRoi(Config):
     """Window of one size around the foreground's centroid, shifted inside the image (context CE, section 3.1)."""
 
     kind: Literal["static"] = "static"
-    size: int = Field(64, ge=1, title="Side", description="Side of the window in pixels, the same for every image.")
+    size: int = Field(
+        64, ge=1, title="Side", description="Side of the window in pixels, the same for every image."
+    )
 
 
 class DynamicRoi(Config):
@@ -72,7 +76,10 @@ class ContextCE(Config):
         DynamicRoi(), title="Region of interest", description="How the window around the structure is found."
     )
     weight: float = Field(
-        1.0, ge=0, title="Context weight", description="Lambda: how much the window's mean counts beside the image's."
+        1.0,
+        ge=0,
+        title="Context weight",
+        description="Lambda: how much the window's mean counts beside the image's.",
     )
 
 
@@ -95,23 +102,33 @@ class DilatedBalancedCE(Config):
 
 
 LossConfig = Annotated[
-    CrossEntropy | DiceCE | ContextCE | DilatedBalancedCE, Field(discriminator="kind"), BeforeValidator(_named)
+    CrossEntropy | DiceCE | ContextCE | DilatedBalancedCE,
+    Field(discriminator="kind"),
+    BeforeValidator(_named),
 ]
 
 # ---------------------------------------------------------------- networks and methods
 
 
 class UNetConfig(Config):
-    """U-Net with two convolutions per level, instance normalisation and leaky ReLU (MONAI's BasicUNet)."""
+    """U-Net with residual units, instance normalisation and PReLU (MONAI's UNet)."""
 
     kind: Literal["unet"] = "unet"
     dims: Literal[2, 3] = Field(
         2, title="Dimensions", description="2: slice by slice; 3: whole volumes, needs more memory and time."
     )
-    in_channels: int | None = Field(None, ge=1, title="Input channels", description="Left empty: taken from the data.")
-    out_channels: int | None = Field(None, ge=2, title="Classes", description="Left empty: taken from the data.")
+    in_channels: int | None = Field(
+        None, ge=1, title="Input channels", description="Left empty: taken from the data."
+    )
+    out_channels: int | None = Field(
+        None, ge=2, title="Classes", description="Left empty: taken from the data."
+    )
     features: tuple[int, ...] | None = Field(
-        None, min_length=2, max_length=7, title="Widths", description="Channels of the levels, top to bottom. Left empty: chosen."
+        None,
+        min_length=2,
+        max_length=7,
+        title="Widths",
+        description="Channels of the levels, top to bottom. Left empty: chosen.",
     )
 
 
@@ -134,17 +151,25 @@ Annotation = Literal["full", "masks", "scribbles"]
 class DataConfig(Config):
     """Which files, which classes, and what an unpainted pixel means."""
 
-    images: tuple[str, ...] = Field((), title="Images", description="Files, folders or patterns; layer names on screen.")
+    images: tuple[str, ...] = Field(
+        (), title="Images", description="Files, folders or patterns; layer names on screen."
+    )
     labels: tuple[str, ...] = Field((), title="Labels", description="Label files, paired by stem.")
     group: str | None = Field(
-        None, title="Patient pattern", description="Regular expression; equal matches in the file name are one patient."
+        None,
+        title="Patient pattern",
+        description="Regular expression; equal matches in the file name are one patient.",
     )
-    val: float = Field(0.2, ge=0, lt=1, title="Validation share", description="Share of patients kept for validation.")
+    val: float = Field(
+        0.2, ge=0, lt=1, title="Validation share", description="Share of patients kept for validation."
+    )
     classes: dict[str, int] = Field(
         default_factory=dict, title="Classes", description="Name and value. Values not named are background."
     )
     foreground: bool = Field(
-        False, title="Any label is foreground", description="Every label above 0 is one class, as instance masks need."
+        False,
+        title="Any label is foreground",
+        description="Every label above 0 is one class, as instance masks need.",
     )
     annotation: Annotation = Field(
         "full",
@@ -166,17 +191,25 @@ class DataConfig(Config):
         if self.background is not None and self.background in values:
             raise ValueError(f"value {self.background} is the painted background and cannot be a class too")
         if self.foreground and self.classes:
-            raise ValueError("`foreground` makes one class of every label above 0: name no `classes` beside it")
+            raise ValueError(
+                "`foreground` makes one class of every label above 0: name no `classes` beside it"
+            )
         return self
 
 
 class PatchConfig(Config):
     """How training patches are cut."""
 
-    size: tuple[int, ...] | None = Field(None, title="Patch size", description="Left empty: chosen from the data.")
+    size: tuple[int, ...] | None = Field(
+        None, title="Patch size", description="Left empty: chosen from the data."
+    )
     batch: int | None = Field(None, ge=1, title="Batch size", description="Left empty: 8 in 2-D, 4 in 3-D.")
     foreground: float = Field(
-        0.6, ge=0, le=1, title="Foreground share", description="Share of patches centred on a labelled structure."
+        0.6,
+        ge=0,
+        le=1,
+        title="Foreground share",
+        description="Share of patches centred on a labelled structure.",
     )
 
 
@@ -185,7 +218,9 @@ class OptimConfig(Config):
 
     kind: Literal["adamw"] = "adamw"
     lr: float = Field(1e-3, gt=0, title="Learning rate", description="Size of the first steps.")
-    weight_decay: float = Field(1e-4, ge=0, title="Weight decay", description="Pull of the weights towards zero.")
+    weight_decay: float = Field(
+        1e-4, ge=0, title="Weight decay", description="Pull of the weights towards zero."
+    )
     schedule: Literal["poly", "constant"] = Field(
         "poly", title="Schedule", description="poly: falls to zero at the end of the budget."
     )
@@ -196,7 +231,14 @@ class AugmentConfig(Config):
     """Random changes of the training patches, drawn once and applied to image and labels alike."""
 
     preset: Literal["default", "none"] = Field(
-        "default", title="Augmentation", description="default: flips, rotation, zoom, contrast, noise."
+        "default",
+        title="Augmentation",
+        description="default: rotation, zoom, contrast, brightness, gamma, noise.",
+    )
+    mirror: bool = Field(
+        False,
+        title="Mirror",
+        description="Also mirror along every axis. Right for cells; for organs it makes left and right look alike.",
     )
 
 
@@ -204,8 +246,12 @@ class BudgetConfig(Config):
     """How long to train: steps, or minutes that are turned into steps after 20 timed ones."""
 
     steps: int | None = Field(None, ge=1, title="Steps", description="Number of optimiser steps.")
-    minutes: float | None = Field(None, gt=0, title="Minutes", description="Time to train for, on this machine.")
-    val_every: int | None = Field(None, ge=1, title="Validate every", description="Steps; left empty: chosen from the budget.")
+    minutes: float | None = Field(
+        None, gt=0, title="Minutes", description="Time to train for, on this machine."
+    )
+    val_every: int | None = Field(
+        None, ge=1, title="Validate every", description="Steps; left empty: chosen from the budget."
+    )
 
     @model_validator(mode="after")
     def _some(self) -> BudgetConfig:
@@ -217,11 +263,15 @@ class BudgetConfig(Config):
 class DeviceConfig(Config):
     """Where and how to compute."""
 
-    accelerator: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", title="Device", description="auto: a GPU if there is one.")
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", title="Device", description="auto: a GPU if there is one."
+    )
     precision: Literal["auto", "32-true", "bf16-mixed"] = Field(
         "auto", title="Precision", description="auto: bfloat16 where the device computes in it, else float32."
     )
-    threads: int | None = Field(None, ge=1, title="CPU threads", description="Left empty: all cores; on screen all but one.")
+    threads: int | None = Field(
+        None, ge=1, title="CPU threads", description="Left empty: all cores; on screen all but one."
+    )
 
 
 class RunConfig(Config):
@@ -236,7 +286,9 @@ class RunConfig(Config):
     augment: AugmentConfig = AugmentConfig()
     budget: BudgetConfig = BudgetConfig(minutes=5)
     device: DeviceConfig = DeviceConfig()
-    init: str | None = Field(None, title="Start from", description="An earlier run whose weights are the start.")
+    init: str | None = Field(
+        None, title="Start from", description="An earlier run whose weights are the start."
+    )
     seed: int = Field(0, ge=0, title="Seed", description="Same seed, same data, same machine: same result.")
 
     def updated(self, **sections: Any) -> RunConfig:
@@ -262,7 +314,9 @@ def parse_config(values: Any, where: str = "configuration") -> RunConfig:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise InputError(where, f"{field}: {first['msg']}" if field else first["msg"], "See `ctxseg train --help`") from error
+        raise InputError(
+            where, f"{field}: {first['msg']}" if field else first["msg"], "See `ctxseg train --help`"
+        ) from error
 
 
 def from_yaml(path: Path) -> RunConfig:
@@ -276,7 +330,9 @@ def from_yaml(path: Path) -> RunConfig:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(path, f"cannot be read as YAML ({error.__class__.__name__})", "Check the file") from error
+        raise InputError(
+            path, f"cannot be read as YAML ({error.__class__.__name__})", "Check the file"
+        ) from error
     if not isinstance(values, dict):
         raise InputError(path, "holds no settings", "Give a mapping such as `loss: {kind: dice_ce}`")
     return parse_config(values, str(path))
@@ -294,7 +350,9 @@ def set_fields(values: dict[str, Any], assignments: list[str]) -> dict[str, Any]
     for text in assignments:
         name, sign, value = text.partition("=")
         if not sign or not name.strip():
-            raise InputError(f"--set {text}", "is not of the form a.b=value", "Write for instance --set optim.lr=3e-4")
+            raise InputError(
+                f"--set {text}", "is not of the form a.b=value", "Write for instance --set optim.lr=3e-4"
+            )
         *sections, last = name.strip().split(".")
         node = result
         for section in sections:
@@ -302,7 +360,9 @@ def set_fields(values: dict[str, Any], assignments: list[str]) -> dict[str, Any]
             if isinstance(child, str):
                 child = {"kind": child}
             if child is not None and not isinstance(child, dict):
-                raise InputError(f"--set {text}", f"{section} is not a section", "See a run's config.yaml for the names")
+                raise InputError(
+                    f"--set {text}", f"{section} is not a section", "See a run's config.yaml for the names"
+                )
             node[section] = child or {}
             node = node[section]
         node[last] = _scalar(value)

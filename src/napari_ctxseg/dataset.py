@@ -56,7 +56,9 @@ def find_files(places: Sequence[str], what: str = "images") -> list[Path]:
     for place in places:
         found = list(_files_of(place))
         if not found:
-            raise InputError(place, f"holds no {what}", f"Formats that can be read: {', '.join(io.SUPPORTED)}")
+            raise InputError(
+                place, f"holds no {what}", f"Formats that can be read: {', '.join(io.SUPPORTED)}"
+            )
         files += found
     return list(dict.fromkeys(files))
 
@@ -67,7 +69,9 @@ def _files_of(place: str) -> Iterator[Path]:
         try:
             lines = listing.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(listing, "is a list that cannot be read", "Give a text file with one path a line") from error
+            raise InputError(
+                listing, "is a list that cannot be read", "Give a text file with one path a line"
+            ) from error
         for line in lines:
             text = line.strip()
             if text and not text.startswith("#"):
@@ -78,14 +82,20 @@ def _files_of(place: str) -> Iterator[Path]:
     elif Path(place).exists():
         yield Path(place)
     else:
-        yield from (Path(p) for p in sorted(glob.glob(place, recursive=True)) if Path(p).is_file() and _readable(Path(p)))
+        yield from (
+            Path(p)
+            for p in sorted(glob.glob(place, recursive=True))
+            if Path(p).is_file() and _readable(Path(p))
+        )
 
 
 def _readable(path: Path) -> bool:
     return not path.name.startswith(".") and io.suffix_of(path) in io.SUPPORTED
 
 
-def pair_files(images: Sequence[Path], labels: Sequence[Path] | None, channels: int | None = None) -> list[Pair]:
+def pair_files(
+    images: Sequence[Path], labels: Sequence[Path] | None, channels: int | None = None
+) -> list[Pair]:
     """Put channels together and find each image's labels.
 
     Parameters
@@ -110,7 +120,9 @@ def pair_files(images: Sequence[Path], labels: Sequence[Path] | None, channels: 
     """
     stems = _unique_stems(images, "images")
     if labels is None:
-        return _as_pairs(_grouped(stems, set(stems)) if channels and channels > 1 else {s: [p] for s, p in stems.items()})
+        return _as_pairs(
+            _grouped(stems, set(stems)) if channels and channels > 1 else {s: [p] for s, p in stems.items()}
+        )
     by_stem = _unique_stems(labels, "labels")
     cases = _grouped(stems, {s for s in stems if s not in by_stem})
     pairs = [Pair(name, tuple(files), _label_of(name, by_stem)) for name, files in cases.items()]
@@ -123,7 +135,9 @@ def pair_files(images: Sequence[Path], labels: Sequence[Path] | None, channels: 
         )
     twice = {pair.label for pair in pairs if sum(other.label == pair.label for other in pairs) > 1}
     if twice:
-        raise InputError(next(iter(twice)), "is the label of several images", "Give each image its own label file")
+        raise InputError(
+            next(iter(twice)), "is the label of several images", "Give each image its own label file"
+        )
     return pairs
 
 
@@ -132,7 +146,9 @@ def _unique_stems(files: Sequence[Path], what: str) -> dict[str, Path]:
     for path in files:
         stem = io.stem_of(path)
         if stem in stems and stems[stem] != path:
-            raise InputError(path, f"has the same stem as {stems[stem].name} among the {what}", "Keep only one of them")
+            raise InputError(
+                path, f"has the same stem as {stems[stem].name} among the {what}", "Keep only one of them"
+            )
         stems[stem] = path
     return stems
 
@@ -148,7 +164,11 @@ def _grouped(stems: dict[str, Path], loose: set[str]) -> dict[str, list[Path]]:
     for name, found in cases.items():
         numbers = sorted(number for number, _ in found)
         if numbers != list(range(len(found))):
-            raise InputError(name, f"has the channels {numbers}, not 0 to {len(found) - 1}", "Add or rename the missing files")
+            raise InputError(
+                name,
+                f"has the channels {numbers}, not 0 to {len(found) - 1}",
+                "Add or rename the missing files",
+            )
         result[name] = [path for _, path in sorted(found)]
     return result
 
@@ -162,7 +182,9 @@ def _label_of(name: str, labels: dict[str, Path]) -> Path | None:
         return labels[name]
     starting = [path for stem, path in labels.items() if stem.startswith(f"{name}_")]
     if len(starting) > 1:
-        raise InputError(name, f"has several label files: {', '.join(p.name for p in starting[:4])}", "Keep one per image")
+        raise InputError(
+            name, f"has several label files: {', '.join(p.name for p in starting[:4])}", "Keep one per image"
+        )
     return starting[0] if starting else None
 
 
@@ -210,7 +232,11 @@ def _stacked(images: list[Image], pair: Pair) -> Image:
         return first
     for image, path in zip(images[1:], pair.images[1:], strict=True):
         if image.axes.startswith("c") or first.axes.startswith("c"):
-            raise FileError(path, "has channels of its own and a channel suffix", "Give one file per channel, or one for all")
+            raise FileError(
+                path,
+                "has channels of its own and a channel suffix",
+                "Give one file per channel, or one for all",
+            )
         _check_grid(path.name, first, image)
     array: NDArray[Any] = np.stack([image.array for image in images])
     names = tuple(io.stem_of(path) for path in pair.images)
@@ -223,7 +249,9 @@ def _check_grid(name: str, image: Image, labels: Image) -> None:
         hint = "Use labels drawn on this image"
         if sorted(image.spatial_shape) == sorted(labels.spatial_shape):
             hint = f"The axes look swapped. {hint}"
-        raise InputError(name, f"image {image.spatial_shape} and labels {labels.spatial_shape} have different shapes", hint)
+        raise InputError(
+            name, f"image {image.spatial_shape} and labels {labels.spatial_shape} have different shapes", hint
+        )
     if not (_has_place(image) and _has_place(labels)):
         return
     corners = np.array([[0.0, *corner] for corner in np.ndindex(*(2,) * len(image.spatial_shape))])[:, 1:]

@@ -46,7 +46,8 @@ def run(out: Path, *, steps: int | None, viewer: bool, as_json: bool) -> None:
     *training, held = phantom.make_phantom(subjects=SUBJECTS, seed=0)
     budget: dict[str, Any] = {"steps": steps} if steps else {"minutes": MINUTES}
     config = parse_config(
-        {"data": {"classes": phantom.CLASSES}, "network": {"kind": "unet", "dims": 2}, "budget": budget}, "demo"
+        {"data": {"classes": phantom.CLASSES}, "network": {"kind": "unet", "dims": 2}, "budget": budget},
+        "demo",
     )
     labels = _train_and_predict(config, training, held, out / "run", as_json)
     assert held.labels is not None
@@ -58,7 +59,9 @@ def run(out: Path, *, steps: int | None, viewer: bool, as_json: bool) -> None:
     report.scores(result, as_json=as_json)
     opens = viewer and jobs.has_display()
     if as_json:
-        report.print_json({"overlay": str(picture), "viewer": opens, "seconds": round(time.monotonic() - began, 1)})
+        report.print_json(
+            {"overlay": str(picture), "viewer": opens, "seconds": round(time.monotonic() - began, 1)}
+        )
     else:
         jobs.print_line(f"Overlay: {picture} ({time.monotonic() - began:.0f} s in all)")
     if opens:
@@ -70,17 +73,23 @@ def run(out: Path, *, steps: int | None, viewer: bool, as_json: bool) -> None:
 def _make_room(out: Path) -> None:
     """The demo's own folder may be used again; anybody else's is left alone."""
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "demo.json").is_file())):
-        raise InputError(out, "is there already and was not made by the demo", "Name another folder with --out")
+        raise InputError(
+            out, "is there already and was not made by the demo", "Name another folder with --out"
+        )
     try:
         if (out / "run").is_dir():
             shutil.rmtree(out / "run")
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(out, f"cannot be written to ({error.strerror})", "Name another folder with --out") from error
+        raise InputError(
+            out, f"cannot be written to ({error.strerror})", "Name another folder with --out"
+        ) from error
     write_bytes_atomic(out / "demo.json", json.dumps({"made by": "ctxseg demo"}).encode())
 
 
-def _train_and_predict(config: RunConfig, training: list[Case], held: Case, run: Path, as_json: bool) -> NDArray[Any]:
+def _train_and_predict(
+    config: RunConfig, training: list[Case], held: Case, run: Path, as_json: bool
+) -> NDArray[Any]:
     engine = EngineClient(threads=os.cpu_count())
     engine.start()
     try:

@@ -83,7 +83,9 @@ class Image:
         if "c" in self.axes[1:]:
             raise ValueError(f"the channel axis must come first, got axes={self.axes!r}")
         if len(self.spacing) != n or self.affine.shape != (n + 1, n + 1):
-            raise ValueError(f"spacing {self.spacing} and affine {self.affine.shape} do not fit {n} spatial axes")
+            raise ValueError(
+                f"spacing {self.spacing} and affine {self.affine.shape} do not fit {n} spatial axes"
+            )
         if self.axes.startswith("c") and len(self.channels) != self.array.shape[0]:
             raise ValueError(f"{len(self.channels)} channel names for {self.array.shape[0]} channels")
 

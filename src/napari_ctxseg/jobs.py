@@ -17,7 +17,6 @@ import numpy as np
 
 from napari_ctxseg import __version__, dataset, io, report
 from napari_ctxseg.atomic import write_bytes_atomic
-from napari_ctxseg.cases import Case
 from napari_ctxseg.config import DataConfig, DeviceConfig, RunConfig, from_yaml, parse_config, set_fields
 from napari_ctxseg.errors import CheckpointError, CtxsegError, InputError
 from napari_ctxseg.evaluation.metrics import evaluate_case, summarise
@@ -25,6 +24,8 @@ from napari_ctxseg.events import PredictionBlock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from napari_ctxseg.cases import Case
 
 #: Beside the predicted label files: which run made them and what their values mean.
 RECORD = "predictions.json"
@@ -80,7 +81,9 @@ def parse_classes(text: str) -> dict[str, int]:
     for part in text.split(","):
         name, sign, value = part.strip().rpartition("=")
         if not sign or not name or not value.strip().isdigit() or int(value) == 0 or name in result:
-            raise InputError(f"--classes {text}", f"has {part.strip()!r} where NAME=VALUE is wanted", "Write LV=1,myo=2")
+            raise InputError(
+                f"--classes {text}", f"has {part.strip()!r} where NAME=VALUE is wanted", "Write LV=1,myo=2"
+            )
         result[name.strip()] = int(value)
     return result
 
@@ -95,7 +98,9 @@ def refuse_beside_resume(given: Sequence[str]) -> None:
     """
     if given:
         raise InputError(
-            "--resume", f"takes its settings from the run; {', '.join(given)} cannot be changed", "Use --init for a new run"
+            "--resume",
+            f"takes its settings from the run; {', '.join(given)} cannot be changed",
+            "Use --init for a new run",
         )
 
 
@@ -138,7 +143,9 @@ def train(config: RunConfig | None, out: Path, *, resume: bool, as_json: bool) -
     cases = dataset.training_cases(config.data)
     from napari_ctxseg.training import fit
 
-    absolute = config.data.model_copy(update={"images": _absolute(config.data.images), "labels": _absolute(config.data.labels)})
+    absolute = config.data.model_copy(
+        update={"images": _absolute(config.data.images), "labels": _absolute(config.data.labels)}
+    )
     with _stop_on_signal() as stop:
         finished = report.follow_training(
             fit(config.updated(data=absolute), cases, out, stop=stop, resume=resume), as_json=as_json
@@ -149,7 +156,9 @@ def train(config: RunConfig | None, out: Path, *, resume: bool, as_json: bool) -
 
 def _absolute(places: Sequence[str]) -> tuple[str, ...]:
     """Places that still hold when the run is resumed from another folder."""
-    return tuple(f"@{Path(p[1:]).absolute()}" if p.startswith("@") else str(Path(p).absolute()) for p in places)
+    return tuple(
+        f"@{Path(p[1:]).absolute()}" if p.startswith("@") else str(Path(p).absolute()) for p in places
+    )
 
 
 # ---------------------------------------------------------------- prediction
@@ -180,7 +189,9 @@ def predict(
     paths = dataset.find_files(files)
     from napari_ctxseg.inference import load_model
 
-    model = load_model(run, DeviceConfig.model_validate({"accelerator": device or "auto", "threads": threads}))
+    model = load_model(
+        run, DeviceConfig.model_validate({"accelerator": device or "auto", "threads": threads})
+    )
     pairs = dataset.pair_files(paths, None, model.channels)
     targets = {pair.name: out / label_name(pair.images[0]) for pair in pairs}
     _check_output(out, targets.values(), paths, overwrite)
@@ -195,7 +206,11 @@ def predict(
             _say({"file": str(pair.images[0]), "error": str(error)}, f"! {error}", as_json)
         else:
             done.append(targets[pair.name].name)
-            _say({"file": str(pair.images[0]), "labels": str(targets[pair.name])}, str(targets[pair.name]), as_json)
+            _say(
+                {"file": str(pair.images[0]), "labels": str(targets[pair.name])},
+                str(targets[pair.name]),
+                as_json,
+            )
     _record(out, run, model.classes, done)
     if failed and not as_json:
         print_line(f"{len(failed)} of {len(pairs)} images could not be predicted")
@@ -275,7 +290,9 @@ def print_line(text: str) -> None:
 # ---------------------------------------------------------------- evaluation
 
 
-def evaluate(pred: Sequence[str], ref: Sequence[str], *, classes: str | None, foreground: bool) -> dict[str, Any]:
+def evaluate(
+    pred: Sequence[str], ref: Sequence[str], *, classes: str | None, foreground: bool
+) -> dict[str, Any]:
     """Compare label files.
 
     Returns
@@ -289,9 +306,13 @@ def evaluate(pred: Sequence[str], ref: Sequence[str], *, classes: str | None, fo
         If nothing can be compared, or shapes differ.
     """
     predictions = dataset.find_files(pred, "predicted label files")
-    pairs = dataset.pair_files(predictions, _references(predictions, dataset.find_files(ref, "reference label files")))
+    pairs = dataset.pair_files(
+        predictions, _references(predictions, dataset.find_files(ref, "reference label files"))
+    )
     values, foreground = _classes_to_compare(pred, classes, foreground)
-    loaded = [(pair.name, io.read_labels(pair.images[0]), io.read_labels(_given(pair.label))) for pair in pairs]
+    loaded = [
+        (pair.name, io.read_labels(pair.images[0]), io.read_labels(_given(pair.label))) for pair in pairs
+    ]
     if not values and not foreground:
         found = {int(v) for _, a, b in loaded for image in (a, b) for v in np.unique(image.array)} - {0}
         values = {f"class {v}": v for v in sorted(found)}
@@ -303,9 +324,9 @@ def evaluate(pred: Sequence[str], ref: Sequence[str], *, classes: str | None, fo
                 f"prediction {guess.spatial_shape} and reference {truth.spatial_shape} have different shapes",
                 "Compare masks of the same image",
             )
-        arrays = [np.minimum(image.array, 1) if foreground else image.array for image in (guess, truth)]
+        a, b = (np.minimum(image.array, 1) if foreground else image.array for image in (guess, truth))
         table = {"foreground": 1} if foreground else values
-        cases[name] = evaluate_case(*arrays, table, truth.spacing, truth.unit)
+        cases[name] = evaluate_case(a, b, table, truth.spacing, truth.unit)
     result = summarise(cases).to_json()
     result["notes"] = _unpaired(ref, pairs)
     return result
@@ -320,7 +341,9 @@ def _given(path: Path | None) -> Path:
 def _references(predictions: Sequence[Path], references: Sequence[Path]) -> list[Path]:
     """References of the predictions at hand; more of them may lie in the folder."""
     stems = {io.stem_of(path) for path in predictions}
-    return [p for p in references if any(io.stem_of(p) == s or io.stem_of(p).startswith(f"{s}_") for s in stems)]
+    return [
+        p for p in references if any(io.stem_of(p) == s or io.stem_of(p).startswith(f"{s}_") for s in stems)
+    ]
 
 
 def _unpaired(ref: Sequence[str], pairs: Sequence[dataset.Pair]) -> list[str]:
@@ -329,7 +352,9 @@ def _unpaired(ref: Sequence[str], pairs: Sequence[dataset.Pair]) -> list[str]:
     return [f"{len(left)} references have no prediction and are not part of the means"] if left else []
 
 
-def _classes_to_compare(pred: Sequence[str], classes: str | None, foreground: bool) -> tuple[dict[str, int], bool]:
+def _classes_to_compare(
+    pred: Sequence[str], classes: str | None, foreground: bool
+) -> tuple[dict[str, int], bool]:
     if foreground:
         return {}, True
     if classes is not None:
@@ -340,7 +365,9 @@ def _classes_to_compare(pred: Sequence[str], classes: str | None, foreground: bo
             known = json.loads(record.read_text(encoding="utf-8"))
             return {str(k): int(v) for k, v in known["classes"].items()}, bool(known["foreground"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(record, f"cannot be read ({error})", "Name the classes with --classes") from error
+            raise InputError(
+                record, f"cannot be read ({error})", "Name the classes with --classes"
+            ) from error
     return {}, False
 
 
@@ -352,7 +379,17 @@ def doctor() -> dict[str, Any]:
     from napari_ctxseg.training.plan import device_text, resolve_device
 
     device = resolve_device(DeviceConfig())
-    packages = ("torch", "monai", "lightning-fabric", "napari", "npe2", "numpy", "nibabel", "tifffile", "SimpleITK")
+    packages = (
+        "torch",
+        "monai",
+        "lightning-fabric",
+        "napari",
+        "npe2",
+        "numpy",
+        "nibabel",
+        "tifffile",
+        "SimpleITK",
+    )
     return {
         "napari-ctxseg": __version__,
         "device": device_text(device),

@@ -15,7 +15,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from napari_ctxseg.errors import CtxsegError
-from napari_ctxseg.events import BudgetSet, CheckpointSaved, EpochEnd, Event, Note, RunFinished, RunStarted, StepEnd, fields_of
+from napari_ctxseg.events import (
+    BudgetSet,
+    CheckpointSaved,
+    EpochEnd,
+    Event,
+    Note,
+    RunFinished,
+    RunStarted,
+    StepEnd,
+    fields_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -58,7 +58,9 @@ def test_mean_ce_and_context_have_the_printed_values() -> None:
         (20, (1.85967132, 1.82027938), 1.83997535),
     ],
 )
-def test_dilated_balanced_ce_has_the_printed_values(radius: float, samples: tuple[float, ...], mean: float) -> None:
+def test_dilated_balanced_ce_has_the_printed_values(
+    radius: float, samples: tuple[float, ...], mean: float
+) -> None:
     logits, labels = toy()
     loss = make_loss({"kind": "dilated_balanced_ce", "radius": radius})
     assert loss(logits, labels).item() == pytest.approx(mean, rel=1e-6)
@@ -71,11 +73,17 @@ def test_dilated_balanced_ce_has_the_printed_values(radius: float, samples: tupl
 
 @settings(deadline=None, max_examples=40)
 @given(
-    labels=hnp.arrays(np.int64, hnp.array_shapes(min_dims=3, max_dims=4, min_side=1, max_side=7), elements=st.integers(-1, 3)),
+    labels=hnp.arrays(
+        np.int64,
+        hnp.array_shapes(min_dims=3, max_dims=4, min_side=1, max_side=7),
+        elements=st.integers(-1, 3),
+    ),
     radius=st.sampled_from([0.0, 0.5, 1.0, 1.5, 3.0, 40.0]),
     spacing=st.sampled_from([(1.0, 1.0, 1.0), (5.0, 1.0, 1.0), (0.3, 0.5, 2.0)]),
 )
-def test_dilated_weights_follow_the_equations(labels: np.ndarray, radius: float, spacing: tuple[float, ...]) -> None:
+def test_dilated_weights_follow_the_equations(
+    labels: np.ndarray, radius: float, spacing: tuple[float, ...]
+) -> None:
     steps = spacing[-(labels.ndim - 1) :]
     loss = make_loss({"kind": "dilated_balanced_ce", "radius": radius, "unit": "world"})
     assert isinstance(loss, SpatialLoss)
@@ -180,7 +188,9 @@ def test_order_of_the_batch_does_not_matter(config: dict[str, object]) -> None:
     loss = make_loss(config)
     assert loss(logits.flip(0), labels.flip(0)).item() == pytest.approx(loss(logits, labels).item(), rel=1e-9)
     if isinstance(loss, SpatialLoss):
-        torch.testing.assert_close(loss.weight_map(labels.flip(0), classes=3), loss.weight_map(labels, classes=3).flip(0))
+        torch.testing.assert_close(
+            loss.weight_map(labels.flip(0), classes=3), loss.weight_map(labels, classes=3).flip(0)
+        )
 
 
 @pytest.mark.parametrize("config", KINDS, ids=IDS)
@@ -215,7 +225,9 @@ def test_heads_of_deep_supervision_are_added(config: dict[str, object]) -> None:
     logits, labels = toy()
     loss = make_loss(config)
     both = loss((logits, logits * 0.5), labels)
-    assert both.item() == pytest.approx(loss(logits, labels).item() + loss(logits * 0.5, labels).item(), rel=1e-6)
+    assert both.item() == pytest.approx(
+        loss(logits, labels).item() + loss(logits * 0.5, labels).item(), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("config", KINDS, ids=IDS)
@@ -223,7 +235,9 @@ def test_half_precision_logits_are_computed_in_float32(config: dict[str, object]
     logits, labels = toy()
     value = make_loss(config)(logits.bfloat16(), labels)
     assert value.dtype == torch.float32
-    assert value.item() == pytest.approx(make_loss(config)(logits.bfloat16().double(), labels).item(), rel=1e-5)
+    assert value.item() == pytest.approx(
+        make_loss(config)(logits.bfloat16().double(), labels).item(), rel=1e-5
+    )
 
 
 # ---------------------------------------------------------------- refusals
@@ -243,10 +257,14 @@ def test_wrong_input_is_refused(logits: torch.Tensor, target: torch.Tensor, text
         make_loss("ce")(logits, target)
 
 
-@pytest.mark.parametrize("spacing", [(0.0, 1.0), (-1.0, 1.0), (1.0,), (float("nan"), 1.0), (float("inf"), 1.0)])
+@pytest.mark.parametrize(
+    "spacing", [(0.0, 1.0), (-1.0, 1.0), (1.0,), (float("nan"), 1.0), (float("inf"), 1.0)]
+)
 def test_impossible_spacing_is_refused(spacing: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="spacing"):
-        make_loss("dilated_balanced_ce")(torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.long), spacing)
+        make_loss("dilated_balanced_ce")(
+            torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.long), spacing
+        )
 
 
 def test_unknown_kinds_and_parameters_are_refused() -> None:

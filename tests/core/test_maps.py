@@ -18,11 +18,17 @@ from tests.oracles import losses as oracle
 
 @settings(deadline=None, max_examples=60)
 @given(
-    labels=hnp.arrays(np.int64, hnp.array_shapes(min_dims=3, max_dims=4, min_side=1, max_side=9), elements=st.integers(-1, 4)),
+    labels=hnp.arrays(
+        np.int64,
+        hnp.array_shapes(min_dims=3, max_dims=4, min_side=1, max_side=9),
+        elements=st.integers(-1, 4),
+    ),
     radius=st.sampled_from([0.0, 0.3, 0.9, 1.0, 1.5, 2.0, 3.0, 7.0, 100.0]),
     spacing=st.sampled_from([(1.0, 1.0, 1.0), (5.0, 1.0, 1.0), (1.0, 1.0, 5.0), (0.1, 0.3, 0.7)]),
 )
-def test_dilation_equals_the_distance_transform(labels: np.ndarray, radius: float, spacing: tuple[float, ...]) -> None:
+def test_dilation_equals_the_distance_transform(
+    labels: np.ndarray, radius: float, spacing: tuple[float, ...]
+) -> None:
     steps = spacing[-(labels.ndim - 1) :]
     ours = dilate_classes(torch.from_numpy(labels), 5, radius, steps).numpy()
     for n, c in np.ndindex(ours.shape[:2]):
@@ -53,7 +59,9 @@ def test_units_of_the_radius() -> None:
     assert radius_in_world(0.1, "fraction", (10, 20, 30), (5.0, 0.5, 0.7)) == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize(("radius", "spacing"), [(-1, (1, 1)), (float("nan"), (1, 1)), (1, (0, 1)), (1, (1,))])
+@pytest.mark.parametrize(
+    ("radius", "spacing"), [(-1, (1, 1)), (float("nan"), (1, 1)), (1, (0, 1)), (1, (1,))]
+)
 def test_nonsense_is_refused(radius: float, spacing: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match=r"radius|spacing"):
         dilate_classes(torch.zeros(1, 4, 4, dtype=torch.long), 2, radius, spacing)

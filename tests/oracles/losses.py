@@ -39,7 +39,9 @@ def dilate(mask: np.ndarray, radius: float, spacing: tuple[float, ...]) -> np.nd
     return ndimage.distance_transform_edt(~mask, sampling=spacing) <= radius * (1 + 1e-9)
 
 
-def dilated_weights(labels: np.ndarray, classes: int, radius: float, spacing: tuple[float, ...]) -> np.ndarray:
+def dilated_weights(
+    labels: np.ndarray, classes: int, radius: float, spacing: tuple[float, ...]
+) -> np.ndarray:
     """Equations 2-5 of the dilated balanced cross-entropy, one sample."""
     valid = labels >= 0
     weights = np.zeros(labels.shape)

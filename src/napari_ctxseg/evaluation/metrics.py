@@ -113,13 +113,13 @@ def evaluate_case(
 
     Notes
     -----
-    Distances run between boundary voxels: those of a mask that have a face neighbour outside it, where everything
-    beyond the image is outside. ``hausdorff`` is the larger of the two directed maxima; ``hd95`` the larger of the
-    two directed 95th percentiles (linear interpolation between order statistics), not the percentile of both sets
-    pooled. Both equal MONAI's ``compute_hausdorff_distance``. Definitions by surface elements (DeepMind's
-    surface-distance) give slightly smaller numbers; never mix the two. An axis of length one has no extent and is
-    dropped first, so that an image and a stack of that one slice score alike (MONAI would call every voxel of the
-    slice boundary).
+    Distances run between boundary voxels: those of a mask that have a face neighbour outside it, where
+    everything beyond the image is outside. ``hausdorff`` is the larger of the two directed maxima; ``hd95``
+    the larger of the two directed 95th percentiles (linear interpolation between order statistics), not the
+    percentile of both sets pooled. Both equal MONAI's ``compute_hausdorff_distance``. Definitions by
+    surface elements (DeepMind's surface-distance) give slightly smaller numbers; never mix the two. An axis
+    of length one has no extent and is dropped first, so that an image and a stack of that one slice score
+    alike (MONAI would call every voxel of the slice boundary).
     """
     steps = _check(prediction, reference, values, spacing)
     long_axes = [axis for axis, n in enumerate(prediction.shape) if n > 1]

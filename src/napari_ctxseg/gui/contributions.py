@@ -1,4 +1,4 @@
-"""What the manifest names: a reader for medical images, a writer for labels. Nothing needs a screen."""
+"""What the manifest names: a reader for medical images, a writer for labels. No screen needed."""
 
 from __future__ import annotations
 

@@ -87,7 +87,9 @@ def dice_of(prediction: Tensor, target: Tensor, classes: int) -> list[float | No
     return [2 * int(overlap[c]) / int(size[c]) if size[c] else None for c in range(1, classes)]
 
 
-def mean_dice(per_case: Sequence[Sequence[float | None]], names: Sequence[str]) -> tuple[dict[str, float | None], float | None]:
+def mean_dice(
+    per_case: Sequence[Sequence[float | None]], names: Sequence[str]
+) -> tuple[dict[str, float | None], float | None]:
     """Mean over cases per class, then over classes; a class absent in both masks is left out."""
     dice: dict[str, float | None] = {}
     for column, name in enumerate(names):

@@ -97,7 +97,9 @@ def load_model(run: Path, device: DeviceConfig | None = None) -> Model:
         channels = int(record["network"]["in_channels"])
         network.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(path, f"does not describe a network of this version ({error})", "Train again") from error
+        raise CheckpointError(
+            path, f"does not describe a network of this version ({error})", "Train again"
+        ) from error
     place = torch.device(resolved.accelerator)
     return Model(network.eval().to(place), classes, channels, tiles, place, resolved.precision)
 
@@ -161,9 +163,13 @@ def _check(model: Model, case: Case) -> None:
     channels = case.image.channel_array.shape[0]
     if channels != model.channels:
         raise InputError(
-            case.name, f"has {channels} channels, but the model was trained on {model.channels}", "Choose the same channels"
+            case.name,
+            f"has {channels} channels, but the model was trained on {model.channels}",
+            "Choose the same channels",
         )
     if model.tiles.dims == 3 and len(case.image.spatial_shape) == 2:
-        raise InputError(case.name, "is a single 2-D image, but the model is 3-D", "Choose a volume, or a 2-D model")
+        raise InputError(
+            case.name, "is a single 2-D image, but the model is 3-D", "Choose a volume, or a 2-D model"
+        )
     if 0 in case.image.array.shape:
         raise InputError(case.name, f"is empty: shape {case.image.array.shape}", "Leave it out")

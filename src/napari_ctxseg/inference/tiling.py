@@ -27,9 +27,7 @@ def _padded(shape: Sequence[int], size: Sequence[int]) -> tuple[int, ...]:
 
 
 def _windows(shape: Sequence[int], size: Sequence[int], overlap: float) -> list[tuple[slice, ...]]:
-    steps = [
-        max(1, int(s * (1 - overlap))) if n > s else s for n, s in zip(shape, size, strict=True)
-    ]
+    steps = [max(1, int(s * (1 - overlap))) if n > s else s for n, s in zip(shape, size, strict=True)]
     return list(dense_patch_slices(tuple(shape), tuple(size), tuple(steps)))
 
 
@@ -63,10 +61,16 @@ def sliding_window(
     """
     shape = tuple(image.shape[2:])
     full = _padded(shape, size)
-    pads = [p for n, f in zip(reversed(shape), reversed(full), strict=True) for p in ((f - n) // 2, f - n - (f - n) // 2)]
+    pads = [
+        p
+        for n, f in zip(reversed(shape), reversed(full), strict=True)
+        for p in ((f - n) // 2, f - n - (f - n) // 2)
+    ]
     if any(pads):
         image = functional.pad(image, pads, mode="replicate")
-    weight = compute_importance_map(tuple(size), mode="gaussian", sigma_scale=0.125, device=image.device).float()
+    weight = compute_importance_map(
+        tuple(size), mode="gaussian", sigma_scale=0.125, device=image.device
+    ).float()
     # Far corners get a small weight, never zero: a place that one window alone covers must still count.
     weight = weight.clamp(min=float(weight.max()) * 1e-3)
     jobs = [(b, window) for window in _windows(full, size, overlap) for b in range(image.shape[0])]
@@ -97,12 +101,13 @@ def _at(window: tuple[slice, ...]) -> tuple[slice, ...]:
 
 
 def predict_logits(
-    network: Callable[[Tensor], Tensor | tuple[Tensor, ...]], image: Tensor, size: Sequence[int], windows_at_once: int = 8
+    network: Callable[[Tensor], Tensor | tuple[Tensor, ...]],
+    image: Tensor,
+    size: Sequence[int],
+    windows_at_once: int = 8,
 ) -> Tensor:
     """`sliding_window` run to its end."""
-    result: Tensor | None = None
-    for result in sliding_window(network, image, size, windows_at_once=windows_at_once):
-        pass
+    *_, result = sliding_window(network, image, size, windows_at_once=windows_at_once)
     assert result is not None
     return result
 

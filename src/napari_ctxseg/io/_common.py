@@ -117,7 +117,7 @@ def tidy_image(path: Path, array: NDArray[Any]) -> tuple[NDArray[Any], tuple[str
     Returns
     -------
     array : ndarray
-        C-contiguous, native byte order; the input itself where nothing had to change.
+        C-contiguous, native byte order, writable; the input itself where nothing had to change.
     notes : tuple of str
         What was changed.
 
@@ -133,7 +133,7 @@ def tidy_image(path: Path, array: NDArray[Any]) -> tuple[NDArray[Any], tuple[str
         array = array.astype(np.uint8)
     elif kind == "f" and array.dtype.itemsize not in (4, 8):
         array = array.astype(np.float32 if array.dtype.itemsize < 4 else np.float64)
-    array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+    array = _own(array)
     if array.dtype.kind != "f":
         return array, ()
     finite = np.isfinite(array)
@@ -168,14 +168,15 @@ def tidy_labels(path: Path, array: NDArray[Any]) -> tuple[NDArray[Any], tuple[st
     kind = array.dtype.kind
     if kind in "biu":
         array = array.astype(np.uint8) if kind == "b" else array
-        return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")), ()
+        return _own(array), ()
     if kind != "f":
         raise FileError(
             path, f"holds values of type {array.dtype}", "A label file holds one integer per voxel"
         )
     rounded = np.rint(array)
     # Written so that NaN and infinity fail too.
-    wrong = ~(np.abs(array - rounded) <= 1e-3)
+    with np.errstate(invalid="ignore"):
+        wrong = ~(np.abs(array - rounded) <= 1e-3)
     if wrong.any():
         example = array[wrong].flat[0]
         raise FileError(
@@ -186,9 +187,14 @@ def tidy_labels(path: Path, array: NDArray[Any]) -> tuple[NDArray[Any], tuple[st
     if np.abs(rounded).max() > 2**31:
         raise FileError(path, f"holds the value {rounded.flat[np.abs(rounded).argmax()]}", "That is no label")
     low, high = int(rounded.min()), int(rounded.max())
-    return np.ascontiguousarray(rounded.astype(smallest_dtype(low, high))), (
-        "Labels were stored as real numbers; they were rounded.",
-    )
+    exact = np.array_equal(rounded, array)
+    notes = () if exact else ("Labels were stored as real numbers close to integers; they were rounded.",)
+    return np.ascontiguousarray(rounded.astype(smallest_dtype(low, high))), notes
+
+
+def _own(array: NDArray[Any]) -> NDArray[Any]:
+    """C-contiguous, native byte order, writable (what decoders return may be a view of read-only bytes)."""
+    return np.require(array, array.dtype.newbyteorder("="), ["C", "W"])
 
 
 def smallest_dtype(low: int, high: int) -> np.dtype[Any]:

@@ -52,17 +52,16 @@ def load(path: Path, size: int, *, labels: bool = False, fourth: Literal["channe
     """
     header, grid = _load_grid(path, size)
     grid, spatial, names, notes = _split_axes(path, header, grid, labels, fourth)
+    order, flips, affine, unit, doubts = _geometry(path, header, spatial)
+    grid = geometry.turn(grid, order, flips)  # a view; copied once, below
     if labels:
         _refuse_scaling(path, header)
         array, more = _common.tidy_labels(path, grid)
     else:
-        grid = _scaled(path, header, grid)
-        array, more = _common.tidy_image(path, grid)
-    order, flips, affine, unit, doubts = _geometry(path, header, spatial)
-    turned = np.ascontiguousarray(geometry.turn(array, order, flips))
+        array, more = _common.tidy_image(path, _scaled(path, header, grid))
     block = header.binaryblock
     return Image(
-        turned,
+        array,
         ("c" if names else "") + "tzyx"[-len(spatial) :],
         geometry.steps_of(affine),
         affine,
@@ -92,13 +91,7 @@ def save_labels(path: Path, labels: NDArray[Any], like: Image, *, suffix: str) -
     FileError
         If it cannot be written, or does not read back the same.
     """
-    source = like.source
-    if source is not None and source.format == "nifti":
-        cls: Any = nib.Nifti1Header if len(source.header["block"]) == 348 else nib.Nifti2Header
-        header = cls(source.header["block"], endianness=source.header["endianness"], check=False)
-        grid = geometry.turn_back(labels, source.order, source.flips)
-    else:
-        header, grid = _header_from(like), labels.T
+    header, grid = _source_header(labels, like) or (_header_from(like), labels.T)
     grid = _neutral(path, header, _common.shrink(grid))
     head = header.binaryblock + b"\0\0\0\0"  # four zero bytes: no extensions
     # No file name and no time in the gzip header: the same labels give the same bytes.
@@ -202,8 +195,8 @@ def _layout(path: Path, header: Any) -> tuple[tuple[int, ...], np.dtype[Any], in
     code, bits = int(header["datatype"]), int(header["bitpix"])
     try:
         dtype: np.dtype[Any] = header.get_data_dtype()
-    except nib.spatialimages.HeaderDataError as error:
-        raise _common.damaged(path, error) from error
+    except (KeyError, nib.spatialimages.HeaderDataError) as error:
+        raise _common.damaged(path, f"voxel type {code} does not exist") from error
     if code not in _COLOURS and dtype.kind not in "iuf":
         raise FileError(
             path, f"holds voxels of NIfTI type {code} ({dtype})", "Convert it to integers or real numbers"
@@ -277,8 +270,9 @@ def _scaled(path: Path, header: Any, grid: NDArray[Any]) -> NDArray[Any]:
         return grid
     precise = grid.dtype.itemsize > 2 and grid.dtype != np.dtype("f4").newbyteorder(grid.dtype.byteorder)
     scaled: NDArray[Any] = grid.astype(np.float64 if precise else np.float32)
-    scaled *= slope
-    scaled += inter
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is counted as not finite later
+        scaled *= slope
+        scaled += inter
     return scaled
 
 
@@ -318,16 +312,32 @@ def _world(header: Any, notes: list[str]) -> NDArray[np.float64] | None:
         candidates.append(("sform", header.get_sform))
     if header["qform_code"] > 0:
         candidates.append(("qform", header.get_qform))
+    found: list[tuple[str, NDArray[np.float64]]] = []
     for name, get in candidates:
         try:
-            affine: NDArray[np.float64] = geometry.flip_lps_ras(np.asarray(get(), float))
+            affine = geometry.flip_lps_ras(np.asarray(get(), float))
         except (ValueError, nib.spatialimages.HeaderDataError):
             affine = np.full((4, 4), np.nan)
         if geometry.usable(affine):
-            return affine
-        notes.append(f"The {name} of the header is not usable (zero, singular or not a number).")
-    notes.append("The file says nothing usable about its orientation; the voxel grid was kept as it is.")
-    return None
+            found.append((name, affine))
+        else:
+            notes.append(f"The {name} of the header is not usable (zero, singular or not a number).")
+    if not found:
+        notes.append("The file says nothing usable about its orientation; the voxel grid was kept as it is.")
+        return None
+    if len(found) == 2:
+        off = _furthest_corner(header, found[0][1] - found[1][1])
+        if off > 1e-2 * min(geometry.steps_of(found[0][1])):
+            notes.append(f"sform and qform disagree by up to {off:.3g}; the sform was used.")
+    return found[0][1]
+
+
+def _furthest_corner(header: Any, difference: NDArray[np.float64]) -> float:
+    """Largest distance, over the corners of the grid, between two affines given their difference."""
+    lengths = [int(length) for length in header["dim"][1:4]]
+    corners = np.array([[*corner, 1] for corner in np.ndindex(2, 2, 2)], float).T
+    corners[:3] *= np.array(lengths)[:, None] - 1
+    return float(np.linalg.norm((difference @ corners)[:3], axis=0).max())
 
 
 def _in_plane(affine: NDArray[np.float64], notes: list[str]) -> NDArray[np.float64] | None:
@@ -338,6 +348,18 @@ def _in_plane(affine: NDArray[np.float64], notes: list[str]) -> NDArray[np.float
         return flat
     notes.append("The slice is not axial; its grid was kept as it is.")
     return None
+
+
+def _source_header(labels: NDArray[Any], like: Image) -> tuple[Any, NDArray[Any]] | None:
+    """Header of the file behind an image, and labels on that file's grid; None if there is no such grid."""
+    source = like.source
+    if source is None or source.format != "nifti":
+        return None
+    cls: Any = nib.Nifti1Header if len(source.header["block"]) == 348 else nib.Nifti2Header
+    header = cls(source.header["block"], endianness=source.header["endianness"], check=False)
+    grid = geometry.turn_back(labels, source.order, source.flips)
+    # A cropped or resampled image keeps its source; its place is in the affine then.
+    return (header, grid) if grid.shape == tuple(header["dim"][1 : grid.ndim + 1]) else None
 
 
 def _header_from(like: Image) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import struct
+import threading
 from contextlib import contextmanager
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
@@ -98,8 +100,8 @@ def save_labels(path: Path, labels: NDArray[Any], like: Image, *, suffix: str) -
     labels : ndarray of integers
         Shape ``like.spatial_shape``, written in that order.
     like : Image
-        From a TIFF file: same kind (plain, ImageJ, OME), tags kept. From any other: ImageJ if that can hold the
-        values, else OME. TIFF has no place for an origin or a direction.
+        From a TIFF file: same kind (plain, ImageJ, OME), tags kept. From any other: ImageJ if that can hold
+        the values, else OME. TIFF has no place for an origin or a direction.
     suffix : str
         ``".tif"``, ``".tiff"``, ``".ome.tif"`` or ``".ome.tiff"``.
 
@@ -139,19 +141,22 @@ def _scale_of(like: Image) -> Scale:
 def _open(path: Path) -> Iterator[tifffile.TiffFile]:
     """Open a file, and turn what tifffile only logs as an error (a broken chain of pages) into one."""
     complaints: list[str] = []
-    handler = logging.Handler(logging.ERROR)
-    handler.emit = lambda record: complaints.append(record.getMessage())  # type: ignore[method-assign]
-    propagate = _LOGGER.propagate
-    _LOGGER.addHandler(handler)
-    _LOGGER.propagate = False  # said once, by us
+    thread = threading.get_ident()
+
+    def listen(record: logging.LogRecord) -> bool:
+        if record.levelno < logging.ERROR or record.thread != thread:  # another thread reads another file
+            return True
+        complaints.append(record.getMessage())
+        return False  # said once, by us
+
+    _LOGGER.addFilter(listen)
     try:
         with tifffile.TiffFile(path, mode="r", _multifile=False) as tif:
             yield tif
     except tifffile.TiffFileError as error:
         raise _common.damaged(path, error) from error
     finally:
-        _LOGGER.removeHandler(handler)
-        _LOGGER.propagate = propagate
+        _LOGGER.removeFilter(listen)
     if complaints:
         raise _common.damaged(path, complaints[0])
 
@@ -160,6 +165,7 @@ def _one_series(path: Path, tif: tifffile.TiffFile) -> tuple[Any, list[str]]:
     """Return the only image; smaller copies of it (thumbnails, pyramid levels) do not count."""
     if not len(tif.pages):
         raise _common.damaged(path, "no page in it")
+    _check_chain(path, tif)
     notes = []
     whole = [series for series in tif.series if not getattr(series.keyframe, "is_reduced", False)]
     if not whole:
@@ -172,6 +178,16 @@ def _one_series(path: Path, tif: tifffile.TiffFile) -> tuple[Any, list[str]]:
     if len(tif.series) > 1 or len(whole[0].levels) > 1:
         notes.append("Smaller copies of the image in the file were left out.")
     return whole[0], notes
+
+
+def _check_chain(path: Path, tif: tifffile.TiffFile) -> None:
+    """Refuse a chain of pages without an end: tifffile drops the rest, and its log can be off."""
+    form, file = tif.tiff, tif.filehandle
+    file.seek(tif.pages[len(tif.pages) - 1].offset)
+    (tags,) = struct.unpack(form.tagnoformat, file.read(form.tagnosize))
+    file.seek(tags * form.tagsize, 1)
+    if any(file.read(form.offsetsize)):
+        raise _common.damaged(path, f"the chain of its pages breaks off after {len(tif.pages)}")
 
 
 def _check_length(

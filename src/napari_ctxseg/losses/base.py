@@ -25,8 +25,14 @@ def check(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     ValueError
         If the shapes do not fit, the target is not integer, or a label is not a class.
     """
-    if logits.ndim != target.ndim + 1 or logits.shape[0] != target.shape[0] or logits.shape[2:] != target.shape[1:]:
-        raise ValueError(f"logits {tuple(logits.shape)} need a target of shape (B, *S), got {tuple(target.shape)}")
+    if (
+        logits.ndim != target.ndim + 1
+        or logits.shape[0] != target.shape[0]
+        or logits.shape[2:] != target.shape[1:]
+    ):
+        raise ValueError(
+            f"logits {tuple(logits.shape)} need a target of shape (B, *S), got {tuple(target.shape)}"
+        )
     if target.dtype.is_floating_point or target.dtype.is_complex or target.dtype == torch.bool:
         raise ValueError(f"target must hold integer class indices, got {target.dtype}")
     # On a GPU an out-of-range label would poison the whole process, so it is looked for here on small summaries.

@@ -28,4 +28,6 @@ class ContextCELoss(SpatialLoss):
         """Both means in one map."""
         valid = valid_mask(target)
         everywhere = valid.float() / valid.sum().clamp(min=1)
-        return everywhere + self._weight * per_sample(roi_mask(target, self._roi) & valid) / max(1, len(target))
+        return everywhere + self._weight * per_sample(roi_mask(target, self._roi) & valid) / max(
+            1, len(target)
+        )

@@ -86,7 +86,11 @@ def roi_mask(target: Tensor, roi: StaticRoi | DynamicRoi) -> Tensor:
     """
     mask = torch.zeros_like(target, dtype=torch.bool)
     for sample, foreground in enumerate(target > 0):
-        box = static_box(foreground, roi.size) if isinstance(roi, StaticRoi) else dynamic_box(foreground, roi.margin)
+        box = (
+            static_box(foreground, roi.size)
+            if isinstance(roi, StaticRoi)
+            else dynamic_box(foreground, roi.margin)
+        )
         if box is not None:
             mask[sample][_slices(box)] = True
     return mask

@@ -51,7 +51,9 @@ def no_change(dims: int, channels: int) -> Draw:
     return Draw((False,) * dims, None, (1.0,) * channels, (0.0,) * channels, (1.0,) * channels, 0.0, 0)
 
 
-def draw(rng: np.random.Generator, dims: int, channels: int, spacing: Sequence[float]) -> Draw:
+def draw(
+    rng: np.random.Generator, dims: int, channels: int, spacing: Sequence[float], *, mirror: bool = False
+) -> Draw:
     """Draw parameters of the default preset.
 
     Parameters
@@ -62,11 +64,13 @@ def draw(rng: np.random.Generator, dims: int, channels: int, spacing: Sequence[f
         Of the patch.
     spacing : sequence of float
         One per axis: rotations turn millimetres, not voxels.
+    mirror : bool
+        Whether axes are flipped.
     """
     matrix = _matrix(rng, dims, spacing) if rng.random() < 0.5 else None
     wide = rng.random(3) < (0.5, 0.5, 0.3)
     return Draw(
-        flips=tuple(bool(f) for f in rng.random(dims) < 0.5),
+        flips=tuple(bool(f) for f in rng.random(dims) < 0.5 * mirror),
         matrix=matrix,
         gain=tuple(rng.uniform(0.7, 1.3, channels) if wide[0] else np.ones(channels)),
         bias=tuple(rng.uniform(-0.2, 0.2, channels) if wide[1] else np.zeros(channels)),
@@ -85,9 +89,16 @@ def _matrix(rng: np.random.Generator, dims: int, spacing: Sequence[float]) -> ND
         for b in range(a + 1, dims):
             # Thick slices are not tilted: their missing planes would be made up.
             thick = max(steps[a], steps[b]) > 2 * min(steps[a], steps[b])
-            angle = rng.uniform(-1, 1) * math.radians(30 if dims == 2 or (a, b) == (1, 2) else 15) * (not thick)
+            angle = (
+                rng.uniform(-1, 1) * math.radians(30 if dims == 2 or (a, b) == (1, 2) else 15) * (not thick)
+            )
             plane = np.eye(dims)
-            plane[[a, a, b, b], [a, b, a, b]] = math.cos(angle), -math.sin(angle), math.sin(angle), math.cos(angle)
+            plane[[a, a, b, b], [a, b, a, b]] = (
+                math.cos(angle),
+                -math.sin(angle),
+                math.sin(angle),
+                math.cos(angle),
+            )
             turn = plane @ turn
     matrix: NDArray[np.float64] = turn / zoom * steps[None, :] / steps[:, None]
     return matrix
@@ -139,10 +150,14 @@ def _warp(
     theta = torch.zeros(1, n, n + 1)
     theta[0, :, :n] = torch.from_numpy(scaled[::-1, ::-1].copy())
     grid = functional.affine_grid(theta, [1, 1, *size], align_corners=False)
-    warped = functional.grid_sample(image[None], grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
+    warped = functional.grid_sample(
+        image[None], grid, mode="bilinear", padding_mode="border", align_corners=False
+    )[0]
     # Outside reads 0: shift the indices so that 0 means unlabelled there too.
     shifted = (labels - IGNORE).float()[None, None]
-    turned = functional.grid_sample(shifted, grid, mode="nearest", padding_mode="zeros", align_corners=False)[0, 0]
+    turned = functional.grid_sample(shifted, grid, mode="nearest", padding_mode="zeros", align_corners=False)[
+        0, 0
+    ]
     return warped, turned.round().long() + IGNORE
 
 

@@ -67,15 +67,21 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             record = json.loads(text) if text else None
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
     except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise CheckpointError(path, f"cannot be read ({error})", "Use an earlier checkpoint or run") from error
+        raise CheckpointError(
+            path, f"cannot be read ({error})", "Use an earlier checkpoint or run"
+        ) from error
     if not isinstance(record, dict) or "schema" not in record:
         raise CheckpointError(path, "was not written by ctxseg", "Name a run made by `ctxseg train`")
     if record["schema"] > SCHEMA:
         raise CheckpointError(
-            path, f"comes from a newer version ({record.get('version')}) than this one ({__version__})", "Update napari-ctxseg"
+            path,
+            f"comes from a newer version ({record.get('version')}) than this one ({__version__})",
+            "Update napari-ctxseg",
         )
     if content_hash(tensors) != record.get("sha256"):
-        raise CheckpointError(path, "is damaged: its content does not match its hash", "Use an earlier checkpoint or run")
+        raise CheckpointError(
+            path, "is damaged: its content does not match its hash", "Use an earlier checkpoint or run"
+        )
     return tensors, record
 
 
@@ -98,7 +104,9 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Te
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
-def save_state(folder: Path, step: int, network: nn.Module, optimiser: torch.optim.Optimizer, meta: Mapping[str, Any]) -> Path:
+def save_state(
+    folder: Path, step: int, network: nn.Module, optimiser: torch.optim.Optimizer, meta: Mapping[str, Any]
+) -> Path:
     """Write the exact state of one step and drop all but the last generations."""
     folder.mkdir(exist_ok=True)
     path = folder / f"{step:08d}.safetensors"
@@ -134,7 +142,9 @@ def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[st
             notes.append(f"{error} Going on from the state before it.")
         else:
             return tensors, record, notes
-    raise CheckpointError(folder, "; ".join(notes) or "holds no state to go on from", "Train again without --resume")
+    raise CheckpointError(
+        folder, "; ".join(notes) or "holds no state to go on from", "Train again without --resume"
+    )
 
 
 def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], where: object) -> list[str]:
@@ -151,10 +161,14 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], where: objec
         If the weights belong to another architecture.
     """
     own = network.state_dict()
-    fits = {name: tensor for name, tensor in tensors.items() if name in own and own[name].shape == tensor.shape}
+    fits = {
+        name: tensor for name, tensor in tensors.items() if name in own and own[name].shape == tensor.shape
+    }
     renewed = sorted(set(own) - set(fits))
     if set(tensors) - set(own) or set(own) - set(tensors) or len(renewed) > len(own) // 4:
-        raise CheckpointError(where, "its weights are of another network", "Choose the same model, or start from scratch")
+        raise CheckpointError(
+            where, "its weights are of another network", "Choose the same model, or start from scratch"
+        )
     own.update(fits)
     network.load_state_dict(own)
     return renewed

@@ -80,14 +80,20 @@ def normalise(array: NDArray[Any], name: str) -> Tensor:
         some = flat[:: max(1, flat.size // MOST_FOR_STATISTICS)].astype(np.float64)
         finite = np.isfinite(some)
         if finite.mean() < 1 - MOST_NONFINITE:
-            raise InputError(name, f"{1 - finite.mean():.0%} of its voxels are NaN or infinite", "Mend or leave out the image")
+            raise InputError(
+                name,
+                f"{1 - finite.mean():.0%} of its voxels are NaN or infinite",
+                "Mend or leave out the image",
+            )
         some = some[finite]
         low, high = np.percentile(some, [0.5, 99.5])
         if not high > low:
             low, high = some.min(), some.max()
         clipped = np.clip(some, low, high)
         mean, deviation = clipped.mean(), clipped.std()
-        scaled = np.nan_to_num(np.asarray(values, np.float32), nan=float(low), posinf=float(high), neginf=float(low))
+        scaled = np.nan_to_num(
+            np.asarray(values, np.float32), nan=float(low), posinf=float(high), neginf=float(low)
+        )
         np.clip(scaled, low, high, out=scaled)
         result[channel] = (scaled - mean) / deviation if deviation > 1e-8 * max(1.0, abs(mean)) else 0.0
     return torch.from_numpy(result)
@@ -118,7 +124,11 @@ def _positions(indices: NDArray[np.int16], classes: int) -> dict[int, NDArray[np
     for index in range(classes):
         flat = np.flatnonzero(indices.reshape(-1) == index)
         if flat.size:
-            chosen = flat if flat.size <= MOST_POSITIONS else np.sort(rng.choice(flat, MOST_POSITIONS, replace=False))
+            chosen = (
+                flat
+                if flat.size <= MOST_POSITIONS
+                else np.sort(rng.choice(flat, MOST_POSITIONS, replace=False))
+            )
             found[index] = np.stack(np.unravel_index(chosen, indices.shape), axis=1).astype(np.int32)
     return found
 
@@ -138,10 +148,14 @@ def check_trainable(samples: Sequence[Sample], classes: Mapping[str, int]) -> li
     """
     seen = {index for sample in samples for index in sample.positions}
     if not seen - {0}:
-        raise InputError("labels", "hold no painted class" if 0 in seen else "are empty", "Paint some labels first")
+        raise InputError(
+            "labels", "hold no painted class" if 0 in seen else "are empty", "Paint some labels first"
+        )
     if len(seen) < 2:
         name = list(classes)[next(iter(seen)) - 1]
-        raise InputError("labels", f"hold only the class {name!r}", "Label some background too, or another class")
+        raise InputError(
+            "labels", f"hold only the class {name!r}", "Label some background too, or another class"
+        )
     notes = [f"Class {n!r} is nowhere in the labels" for i, n in enumerate(classes, 1) if i not in seen]
     constant = [s.name for s in samples if not bool(s.image.any())]
     if constant:

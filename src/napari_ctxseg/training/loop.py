@@ -114,7 +114,9 @@ def fit(
 class _Session:
     """One call of `fit`."""
 
-    def __init__(self, plan: Plan, trainer: Trainer, folder: RunFolder, progress: _Progress, started: float) -> None:
+    def __init__(
+        self, plan: Plan, trainer: Trainer, folder: RunFolder, progress: _Progress, started: float
+    ) -> None:
         self.plan, self.trainer, self.folder, self.progress = plan, trainer, folder, progress
         self.config, self.started = plan.config, started
         self.saved_at = time.monotonic()
@@ -170,9 +172,14 @@ class _Session:
                 "Start a new run from its weights with --init",
             )
         self.trainer.restore(tensors, self.folder.path)
-        self.progress = _Progress(**{k: record[k] for k in ("step", "best", "best_step", "skipped", "validated")})
+        self.progress = _Progress(
+            **{k: record[k] for k in ("step", "best", "best_step", "skipped", "validated")}
+        )
         self.folder.rewind(self.progress.step)
-        return [*(Note(text, "warning") for text in damaged), Note(f"Going on from step {self.progress.step}")]
+        return [
+            *(Note(text, "warning") for text in damaged),
+            Note(f"Going on from step {self.progress.step}"),
+        ]
 
     def _measure(self, stop: Callable[[], bool], previewer: Previewer) -> Iterator[Event]:
         """Turn minutes into steps: time the steps of the warm-up, whose learning rate does not depend on their number."""
@@ -238,7 +245,13 @@ class _Session:
 
     def _save(self) -> CheckpointSaved:
         p = self.progress
-        meta = {"best": p.best, "best_step": p.best_step, "skipped": p.skipped, "validated": p.validated, "data": self.fingerprint}
+        meta = {
+            "best": p.best,
+            "best_step": p.best_step,
+            "skipped": p.skipped,
+            "validated": p.validated,
+            "data": self.fingerprint,
+        }
         path = self.trainer.save_state(self.folder.state, p.step, meta)
         if not self.plan.val:
             self._save_model()

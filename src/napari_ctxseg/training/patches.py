@@ -46,8 +46,8 @@ class PatchSampler:
         Patches per batch.
     foreground : float
         Share of patches centred on a class other than background; each class is as likely as any other.
-    preset : str
-        Augmentation preset.
+    augmentation : AugmentConfig
+        How patches are changed.
     seed : int
         Same seed and step: same batch.
     """
@@ -63,7 +63,7 @@ class PatchSampler:
         seed: int,
     ) -> None:
         self._samples, self._size, self._batch = list(samples), tuple(size), batch
-        self._foreground, self._augment, self._seed = foreground, augmentation.preset != "none", seed
+        self._foreground, self._augment, self._seed = foreground, augmentation, seed
         labelled = {index for sample in samples for index in sample.positions}
         self._of_class = {i: [s for s in self._samples if i in s.positions] for i in sorted(labelled)}
         self._classes = [i for i in self._of_class if i > 0]
@@ -84,13 +84,18 @@ class PatchSampler:
             sample, centre = self._choose(rng, foreground)
             spacing = sample.spacing[-dims:]
             channels = sample.image.shape[0]
-            draws = augment.draw(rng, dims, channels, spacing) if self._augment else augment.no_change(dims, channels)
+            draws = self._draw(rng, channels, spacing)
             jitter = (rng.random(dims) - 0.5) * 0.6 * np.asarray(self._size) * (attempt < TRIES - 1)
             image, target = self._cut(sample, centre, jitter, augment.reach(draws, self._size))
             patch = augment.apply(draws, image, target, self._size)
             if bool((patch[1] != IGNORE).any()):
                 break
         return *patch, spacing
+
+    def _draw(self, rng: np.random.Generator, channels: int, spacing: tuple[float, ...]) -> augment.Draw:
+        if self._augment.preset == "none":
+            return augment.no_change(len(self._size), channels)
+        return augment.draw(rng, len(self._size), channels, spacing, mirror=self._augment.mirror)
 
     def _choose(self, rng: np.random.Generator, foreground: bool) -> tuple[Sample, np.ndarray]:
         if foreground:

@@ -84,11 +84,17 @@ def make_plan(config: RunConfig, cases: Sequence[Case]) -> Plan:
         notes.append("Too few labelled images to keep some apart: the curve is measured on training images")
     features = config.network.features or default_features(config.network.dims)
     network = config.network.model_copy(
-        update={"in_channels": samples[0].image.shape[0], "out_channels": len(classes) + 1, "features": features}
+        update={
+            "in_channels": samples[0].image.shape[0],
+            "out_channels": len(classes) + 1,
+            "features": features,
+        }
     )
     size = config.patch.size or patch_size(train, network.dims, 2 ** (len(features) - 1))
     if len(size) != network.dims:
-        raise InputError(f"patch.size {size}", f"does not fit a {network.dims}-D network", "Give one number per axis")
+        raise InputError(
+            f"patch.size {size}", f"does not fit a {network.dims}-D network", "Give one number per axis"
+        )
     batch = config.patch.batch or (8 if network.dims == 2 else 4)
     patch = config.patch.model_copy(update={"size": size, "batch": batch})
     data = config.data if config.data.foreground else config.data.model_copy(update={"classes": classes})
@@ -111,7 +117,11 @@ def _check_cases(cases: Sequence[Case], config: RunConfig) -> None:
         raise InputError(twice[0], "is the name of two images", "Give every image a name of its own")
     channels = {case.image.channel_array.shape[0] for case in cases}
     if len(channels) > 1:
-        raise InputError("images", f"have different numbers of channels: {sorted(channels)}", "Use images with the same channels")
+        raise InputError(
+            "images",
+            f"have different numbers of channels: {sorted(channels)}",
+            "Use images with the same channels",
+        )
     for case in cases:
         if 0 in case.image.array.shape:
             raise InputError(case.name, f"is empty: shape {case.image.array.shape}", "Leave it out")
@@ -145,7 +155,11 @@ def resolve_device(config: DeviceConfig) -> DeviceConfig:
     if accelerator == "auto":
         accelerator = "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"
     if not there[accelerator]:
-        raise InputError(f"device {accelerator}", "is not there, or torch cannot use it", "Choose auto or cpu; see `ctxseg doctor`")
+        raise InputError(
+            f"device {accelerator}",
+            "is not there, or torch cannot use it",
+            "Choose auto or cpu; see `ctxseg doctor`",
+        )
     precision = config.precision
     if precision == "auto":
         precision = "bf16-mixed" if computes_bfloat16(accelerator) else "32-true"
@@ -159,7 +173,9 @@ def computes_bfloat16(accelerator: str) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if accelerator == "cpu":
         # Torch names these checks as private, and there is no public way to ask.
-        checks = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+        checks = [
+            getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        ]
         return any(bool(check()) for check in checks if check is not None)
     return False
 

@@ -38,7 +38,11 @@ class Previewer:
     """
 
     def __init__(
-        self, trainer: Trainer, plan: Plan, cases: Sequence[Case], visible: Callable[[], tuple[str, int] | None] | None
+        self,
+        trainer: Trainer,
+        plan: Plan,
+        cases: Sequence[Case],
+        visible: Callable[[], tuple[str, int] | None] | None,
     ) -> None:
         self._trainer, self._plan, self._visible = trainer, plan, visible
         self._cases = {case.name: case for case in cases}

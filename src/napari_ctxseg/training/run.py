@@ -9,7 +9,6 @@ import json
 import os
 import platform
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,6 +21,7 @@ from napari_ctxseg.events import Event, Preview, StepEnd, fields_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from napari_ctxseg.training.data import Sample
 
@@ -50,14 +50,18 @@ class RunFolder:
         if resume and not (path / CONFIG).is_file():
             raise CheckpointError(path, "holds no run to go on with", "Train without --resume")
         if not resume and path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise InputError(path, "is there already and not empty", "Name a new folder, or use --resume to go on")
+            raise InputError(
+                path, "is there already and not empty", "Name a new folder, or use --resume to go on"
+            )
         try:
             path.mkdir(parents=True, exist_ok=True)
             probe = path / f".probe-{os.getpid()}"
             probe.write_bytes(b"")
             probe.unlink()
         except OSError as error:
-            raise InputError(path, f"cannot be written to ({error.strerror or error})", "Choose another output folder") from error
+            raise InputError(
+                path, f"cannot be written to ({error.strerror or error})", "Choose another output folder"
+            ) from error
         sweep_stale(path)
         self.state = path / STATE
         if self.state.is_dir():
@@ -117,7 +121,9 @@ class RunFolder:
             writer = csv.DictWriter(kept, _COLUMNS)
             writer.writeheader()
             with open(table, encoding="utf-8", newline="") as file:
-                writer.writerows(row for row in csv.DictReader(file) if row["step"] and int(row["step"]) <= step)
+                writer.writerows(
+                    row for row in csv.DictReader(file) if row["step"] and int(row["step"]) <= step
+                )
             write_bytes_atomic(table, kept.getvalue().encode())
 
 

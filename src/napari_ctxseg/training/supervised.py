@@ -47,7 +47,9 @@ class Trainer:
             torch.manual_seed(config.seed)
             network = make_network(config.network)
         self._plain = network
-        optimiser = torch.optim.AdamW(network.parameters(), lr=config.optim.lr, weight_decay=config.optim.weight_decay)
+        optimiser = torch.optim.AdamW(
+            network.parameters(), lr=config.optim.lr, weight_decay=config.optim.weight_decay
+        )
         self.network, self._optimiser = self._fabric.setup(network, optimiser)
         self._loss = make_loss(config.loss)
         assert config.patch.size is not None
@@ -118,7 +120,7 @@ class Trainer:
             loss: Tensor = self._loss(logits, target, groups[0])
             return loss
         heads = list(logits) if isinstance(logits, tuple | list) else [logits]
-        total = heads[0].sum() * 0.0
+        total: Tensor = heads[0].sum() * 0.0
         for spacing in groups:
             chosen = torch.tensor([s == spacing for s in batch.spacing], device=self.device)
             part = self._loss(tuple(head[chosen] for head in heads), target[chosen], spacing)
@@ -128,9 +130,8 @@ class Trainer:
     def segment(self, image: Tensor) -> Tensor:
         """Class indices of a whole image, ``(C, *S)`` -> ``*S``."""
         self.network.eval()
-        with torch.inference_mode():
-            result: Tensor = segment(self.network, image.to(self.device), self.tiles)
-            return result
+        with torch.no_grad():
+            return segment(self.network, image.to(self.device), self.tiles)
 
     def validate(self) -> tuple[dict[str, float | None], float | None]:
         """Dice of each class over the watched cases, and their mean."""
@@ -153,7 +154,10 @@ class Trainer:
         old = record.get("classes")
         if renewed:
             notes.append(
-                Note(f"Layers made anew because classes or channels differ ({old} before): {', '.join(renewed)}", "warning")
+                Note(
+                    f"Layers made anew because classes or channels differ ({old} before): {', '.join(renewed)}",
+                    "warning",
+                )
             )
         elif old != self._plan.classes:
             notes.append(Note(f"The classes had other names or values before: {old}", "warning"))
