@@ -211,7 +211,8 @@ import napari
 viewer = napari.Viewer()
 _, dock = viewer.window.add_plugin_dock_widget("napari-ctxseg", "Train and predict")
 heavy = {"torch", "monai", "lightning", "lightning_fabric", "triton"} & set(sys.modules)
-ours = {m for m in sys.modules if m.startswith(("napari_ctxseg.training", "napari_ctxseg.losses", "napari_ctxseg.inference"))}
+core = ("napari_ctxseg.training", "napari_ctxseg.losses", "napari_ctxseg.inference")
+ours = {m for m in sys.modules if m.startswith(core)}
 print("loaded:", sorted(heavy | ours), flush=True)
 viewer.close()
 """
