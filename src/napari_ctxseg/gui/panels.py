@@ -31,7 +31,7 @@ from napari_ctxseg.config import LossConfig, NetworkConfig
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.gui import layers as lay
 from napari_ctxseg.gui.choices import ClassRow, Policy, renamed, with_budget
-from napari_ctxseg.gui.form import ConfigForm
+from napari_ctxseg.gui.form import ConfigForm, label_width
 from napari_ctxseg.gui.timing import timed
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class LayerPanel(QGroupBox):
         self.images.setToolTip(
             "Tick the image to learn from. Several ticks: channels of one image. RGB images too."
         )
-        self.images.setMaximumHeight(74)
+        self.images.setMaximumHeight(58)
         self.images.itemChanged.connect(self._choose)
         self.labels = QComboBox()
         self.labels.setToolTip("The layer you paint in. It must have the image's shape and scale.")
@@ -190,7 +190,6 @@ class ClassPanel(QGroupBox):
         self.table.setColumnWidth(1, 56)
         self.table.setColumnWidth(2, 56)
         side.setVisible(False)
-        self.table.setMaximumHeight(104)
         self.table.cellChanged.connect(self._edit)
         self.table.cellClicked.connect(self._click)
         self.add, self.remove = QPushButton("Add class"), QPushButton("Remove class")
@@ -227,6 +226,8 @@ class ClassPanel(QGroupBox):
         self._shown = shown
         with QSignalBlocker(self.table):
             self.table.setRowCount(len(rows))
+            lines = min(5, max(2, len(rows)))
+            self.table.setFixedHeight(28 + 30 * lines)
             for index, (name, value, color) in enumerate(shown):
                 self.table.setItem(index, 0, QTableWidgetItem(name))
                 self.table.setItem(index, 1, QTableWidgetItem(value))
@@ -333,9 +334,13 @@ class ModelPanel(QGroupBox):
         budget.addWidget(self.amount, 1)
         budget.addWidget(self.unit)
         form = QFormLayout()
-        form.addRow("Train for", budget)
+        text = QLabel("Train for")
+        text.setMinimumWidth(label_width(self))
+        form.addRow(text, budget)
         top = QFormLayout()
-        top.addRow("Dimensions", self.dims)
+        text = QLabel("Dimensions")
+        text.setMinimumWidth(label_width(self))
+        top.addRow(text, self.dims)
         layout = QVBoxLayout(self)
         layout.addLayout(top)
         layout.addWidget(self.network)

@@ -79,6 +79,7 @@ class TrainDock(QWidget):
         self.class_panel = ClassPanel(self.session)
         self.model_panel = ModelPanel(self.session)
         self.curve = CurveWidget(self.session.history)
+        self.curve.setVisible(False)  # until there is something to see: the settings need the room
         self._lay_out()
         self._stale = True
         self.session.changed.connect(self._mark_stale)
@@ -222,6 +223,7 @@ class TrainDock(QWidget):
         button.setToolTip(problem or tooltip)
 
     def _redraw_curve(self) -> None:
+        self.curve.setVisible(True)
         colors = self.session.colors()
         self.curve.refresh({row.name: str(colors[row.value]) for row in self.session.classes})
 

@@ -133,9 +133,11 @@ class _Session:
             yield from self._step(steps)
             yield from previewer.due(self.progress.step)
             stopped = stop() and self.progress.step < steps
+            if stopped:
+                break
             if self.progress.step % every == 0 or self.progress.step == steps:
                 yield self._validate()
-            if stopped or time.monotonic() - self.saved_at > SAVE_EVERY:
+            if time.monotonic() - self.saved_at > SAVE_EVERY:
                 yield self._save()
         yield from self._finish(steps, stopped)
 
@@ -265,7 +267,9 @@ class _Session:
     # ---- the end
 
     def _finish(self, steps: int, stopped: bool) -> Iterator[Event]:
-        if self.progress.validated != self.progress.step:
+        # Who presses Stop waits for a checkpoint, not for a validation, unless there is no model without one.
+        chosen = not self.plan.val or self.progress.best_step > 0
+        if self.progress.validated != self.progress.step and not (stopped and chosen):
             yield self._validate()
         yield self._save()
         p = self.progress
