@@ -226,8 +226,7 @@ class ClassPanel(QGroupBox):
         self._shown = shown
         with QSignalBlocker(self.table):
             self.table.setRowCount(len(rows))
-            lines = min(5, max(2, len(rows)))
-            self.table.setFixedHeight(28 + 30 * lines)
+            self._fit_height(min(5, max(2, len(rows))))
             for index, (name, value, color) in enumerate(shown):
                 self.table.setItem(index, 0, QTableWidgetItem(name))
                 self.table.setItem(index, 1, QTableWidgetItem(value))
@@ -235,6 +234,13 @@ class ClassPanel(QGroupBox):
                 swatch.setFlags(Qt.ItemFlag.ItemIsEnabled)
                 swatch.setBackground(QColor(color))
                 self.table.setItem(index, 2, swatch)
+
+    def _fit_height(self, lines: int) -> None:
+        """Room for this many classes; more of them scroll."""
+        header, side = self.table.horizontalHeader(), self.table.verticalHeader()
+        if header is not None and side is not None:
+            rows = lines * side.defaultSectionSize()
+            self.table.setFixedHeight(header.sizeHint().height() + rows + 2 * self.table.frameWidth() + 2)
 
     @timed
     def _choose_policy(self, index: int) -> None:

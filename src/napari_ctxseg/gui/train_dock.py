@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from platformdirs import user_cache_path
-from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import (
     QFrame,
     QHBoxLayout,
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QCloseEvent
 
 TICK_MS = 40
+#: Pixels that the dock may claim of a small screen.
+WIDEST = 420
 
 
 def runs_folder() -> Path:
@@ -117,6 +119,10 @@ class TrainDock(QWidget):
         self.scroll_area.setWidgetResizable(True)
         self.scroll_area.setFrameShape(QFrame.Shape.NoFrame)
         self.scroll_area.setWidget(inner)
+        # As wide as its contents: scrolling sideways in a dock is a nuisance.
+        self.scroll_area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self._inner = inner
+        self._fit_width()
 
         self.train_button, self.stop_button = QPushButton("Train"), QPushButton("Stop")
         self.predict_button = QPushButton("Predict")
@@ -145,6 +151,11 @@ class TrainDock(QWidget):
         layout.addWidget(self.status)
         layout.addLayout(buttons)
         layout.addWidget(self.device)
+
+    def _fit_width(self) -> None:
+        bar = self.scroll_area.verticalScrollBar()
+        room = bar.sizeHint().width() if bar is not None else 0
+        self.scroll_area.setMinimumWidth(min(self._inner.minimumSizeHint().width() + room + 2, WIDEST))
 
     # ------------------------------------------------------------ buttons
 
@@ -183,6 +194,7 @@ class TrainDock(QWidget):
         session = self.session
         self.class_panel.refresh()
         self.layer_panel.show_new()
+        self._fit_width()
         train, predict = session.train_problem(), session.predict_problem()
         running = session.phase != "idle"
         again = session.last_run is not None and not session.from_scratch
