@@ -3,19 +3,15 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from pathlib import Path
 
-# triton and software OpenGL crash in one process unless triton's C extension comes first. Only tests load torch beside
-# a viewer (other test modules do); the plugin never does.
+import numpy as np
+import pytest
 import torch._dynamo  # noqa: F401
+from napari.components import ViewerModel
 
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
-from napari.components import ViewerModel  # noqa: E402
-
-from napari_ctxseg.events import JobDone  # noqa: E402
-from napari_ctxseg.gui.session import Session  # noqa: E402
-from napari_ctxseg.gui.timing import costs  # noqa: E402
+from napari_ctxseg.events import JobDone
+from napari_ctxseg.gui.session import Session
+from napari_ctxseg.gui.timing import costs
 
 
 def pytest_collection_modifyitems(items):
@@ -26,6 +22,10 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("viewer"):
             item.add_marker(skip)
+
+
+# Above, torch._dynamo: triton and software OpenGL crash in one process unless triton's C extension comes first. Only
+# tests load torch beside a viewer (other test modules do); the plugin never does.
 
 
 class FakeEngine:
@@ -91,11 +91,3 @@ def session(viewer_model, tmp_path):
     made = Session(viewer_model, FakeEngine(), tmp_path / "runs")
     made.choose([viewer_model.layers["mr"]], None)
     return made
-
-
-@pytest.fixture
-def data_folder():
-    folder = Path(os.environ.get("CTXSEG_DATA", "/work/shared/data"))
-    if not (folder / "sunnybrook_lv").is_dir():
-        pytest.skip("CTXSEG_DATA does not name a folder with sunnybrook_lv")
-    return folder

@@ -55,6 +55,7 @@ def test_layers_appear_are_chosen_renamed_and_removed(dock, viewer, qtbot):
     panel = dock.layer_panel
     qtbot.waitUntil(lambda: panel.images.count() == 1)
     assert [layer.name for layer in dock.session.images] == ["mr"], "the only image is taken without asking"
+    qtbot.waitUntil(panel.new.isEnabled)
     panel.new.click()
     qtbot.waitUntil(lambda: panel.labels.currentText() == "mr labels")
     assert viewer.layers.selection.active.name == "mr labels"
@@ -82,6 +83,7 @@ def test_two_channels_by_ticks(dock, viewer, qtbot):
 def test_train_stop_predict_buttons(dock, viewer, qtbot):
     add_image(viewer)
     qtbot.waitUntil(lambda: dock.layer_panel.images.count() == 1)
+    qtbot.waitUntil(dock.layer_panel.new.isEnabled, timeout=20_000)
     dock.layer_panel.new.click()
     qtbot.waitUntil(lambda: "Paint in" in dock.train_button.toolTip())
     dock.session.labels.paint((3, 20, 20), 1)
@@ -120,6 +122,7 @@ def test_train_stop_predict_buttons(dock, viewer, qtbot):
 def test_classes_table(dock, viewer, qtbot):
     add_image(viewer)
     qtbot.waitUntil(lambda: dock.layer_panel.images.count() == 1)
+    qtbot.waitUntil(dock.layer_panel.new.isEnabled, timeout=20_000)
     dock.layer_panel.new.click()
     panel = dock.class_panel
     panel.table.item(0, 0).setText("ventricle")
@@ -208,7 +211,8 @@ import napari
 viewer = napari.Viewer()
 _, dock = viewer.window.add_plugin_dock_widget("napari-ctxseg", "Train and predict")
 heavy = {"torch", "monai", "lightning", "lightning_fabric", "triton"} & set(sys.modules)
-ours = {m for m in sys.modules if m.startswith(("napari_ctxseg.training", "napari_ctxseg.losses", "napari_ctxseg.inference"))}
+core = ("napari_ctxseg.training", "napari_ctxseg.losses", "napari_ctxseg.inference")
+ours = {m for m in sys.modules if m.startswith(core)}
 print("loaded:", sorted(heavy | ours), flush=True)
 viewer.close()
 """

@@ -1,8 +1,11 @@
-"""The main job in a real window on real data, with the real engine process: paint, train, stop, train on, predict."""
+"""The main job in a real window, on real data, with the real engine: paint, train, stop, train on, predict."""
 
 from __future__ import annotations
 
+import logging
+import os
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +14,8 @@ from napari_ctxseg.gui.timing import costs
 from napari_ctxseg.gui.train_dock import TrainDock
 
 pytestmark = [pytest.mark.viewer, pytest.mark.data, pytest.mark.slow]
+
+logger = logging.getLogger(__name__)
 
 LIMIT = 0.05
 SECONDS = 60
@@ -27,8 +32,27 @@ def outline(mask):
     return max(find_contours(np.pad(mask, 1).astype(float), 0.5), key=len) - 1
 
 
-def test_annotate_train_stop_train_on_predict(make_napari_viewer_proxy, data_folder, qtbot, tmp_path):
-    folder = data_folder / "sunnybrook_lv"
+def cpu_seconds(pid):
+    """Processor time of a process."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return time.monotonic()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def train_on(dock, qtbot, seconds):
+    qtbot.waitUntil(dock.train_button.isEnabled)
+    assert dock.train_button.text() == "Train on"
+    dock.model_panel.amount.setValue(seconds / 60)
+    dock.train_button.click()
+    qtbot.waitUntil(lambda: dock.session.phase == "training", timeout=20_000)
+    qtbot.waitUntil(lambda: dock.session.phase == "idle", timeout=180_000)
+    assert "Finished" in dock.session.status, dock.session.status
+
+
+def test_annotate_train_stop_train_on_predict(make_napari_viewer_proxy, data_dir, qtbot, tmp_path):
+    folder = data_dir / "sunnybrook_lv"
     files = sorted((folder / "images").glob("SC-HF-I-1_*.tif"))
     viewer = make_napari_viewer_proxy(show=True)
     (image,) = viewer.open([str(f) for f in files], stack=True, plugin="napari", name="SC-HF-I-1")
@@ -39,6 +63,7 @@ def test_annotate_train_stop_train_on_predict(make_napari_viewer_proxy, data_fol
     viewer.window.add_dock_widget(dock, name="Train and predict")
     session = dock.session
     qtbot.waitUntil(lambda: dock.layer_panel.images.count() == 1)
+    qtbot.waitUntil(dock.layer_panel.new.isEnabled, timeout=20_000)
     dock.layer_panel.new.click()
     layer = session.labels
     painted = [z for z in range(0, len(truth), 2) if truth[z].any()]
@@ -50,7 +75,8 @@ def test_annotate_train_stop_train_on_predict(make_napari_viewer_proxy, data_fol
     qtbot.waitUntil(dock.train_button.isEnabled, timeout=120_000)
     assert "CUDA" in dock.device.text() or "CPU" in dock.device.text()
     dock.model_panel.amount.setValue(SECONDS / 60)
-    start = time.monotonic()
+    pid = session.engine.pid
+    start, cpu = time.monotonic(), cpu_seconds(pid)
     dock.train_button.click()
     prediction = "SC-HF-I-1 prediction"
     qtbot.waitUntil(lambda: prediction in viewer.layers, timeout=60_000)
@@ -69,17 +95,16 @@ def test_annotate_train_stop_train_on_predict(make_napari_viewer_proxy, data_fol
     dock.stop_button.click()
     qtbot.waitUntil(lambda: session.phase == "idle", timeout=20_000)
     stop_latency = time.monotonic() - pressed
-    used = time.monotonic() - start
     assert "Stopped" in session.status
 
-    qtbot.waitUntil(dock.train_button.isEnabled)
-    assert dock.train_button.text() == "Train on"
-    dock.model_panel.amount.setValue(max(0.1, (SECONDS - used) / 60))
-    dock.train_button.click()
-    qtbot.waitUntil(lambda: session.phase == "training", timeout=20_000)
-    assert session.history.starts
-    qtbot.waitUntil(lambda: session.phase == "idle", timeout=3 * SECONDS * 1000)
-    assert "Finished" in session.status, session.status
+    spent, used = cpu_seconds(pid) - cpu, time.monotonic() - start
+    # On a machine that others keep busy, 60 s of wall time are few steps: then train on until 60 s were computed.
+    for _ in range(5):
+        if session.history.starts and spent > 0.85 * SECONDS:
+            break
+        train_on(dock, qtbot, max(10, SECONDS - used if not session.history.starts else SECONDS - spent))
+        spent, used = cpu_seconds(pid) - cpu, time.monotonic() - start
+    assert session.history.starts, "the second run goes on where the first was stopped"
 
     qtbot.waitUntil(dock.predict_button.isEnabled)
     dock.predict_button.click()
@@ -89,10 +114,11 @@ def test_annotate_train_stop_train_on_predict(make_napari_viewer_proxy, data_fol
     found = viewer.layers[prediction].data > 0
     unseen = [z for z in range(len(truth)) if z not in painted and truth[z].any()]
     mean = float(np.mean([dice(found[z], truth[z]) for z in unseen]))
-    pid = session.engine.pid
     dock.shut_down()
-    print(f"Dice {mean:.3f}, stop {stop_latency:.2f} s, ours {costs.ours}, napari {costs.napari}")
-    assert pid is not None
+    steps = session.history.loss[-1][0]
+    logger.info("Dice %.3f on %d slices after %d steps in %.0f s", mean, len(unseen), steps, used)
+    logger.info("%.0f s computed; stop took %.2f s", spent, stop_latency)
+    logger.info("ours %s, napari's %s", costs.ours, costs.napari)
     assert mean >= 0.60, mean
     assert max(costs.ours.values()) < LIMIT, costs.ours
     assert image.data.shape == truth.shape

@@ -1,4 +1,4 @@
-"""Choices, jobs and results without a screen: `ViewerModel` and an engine that only notes what it is asked."""
+"""Choices, jobs and results without a screen: a `ViewerModel` and an engine that notes what it is asked."""
 
 from __future__ import annotations
 

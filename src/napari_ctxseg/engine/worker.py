@@ -1,7 +1,8 @@
 """The engine process: ``python -m napari_ctxseg.engine.worker``, started by `EngineClient`.
 
-It reads jobs from one pipe, runs the core's generators, and writes their events to another. Standard output and
-error go to a log file. When the viewer dies, by whatever means, the job saves a checkpoint and the process ends.
+It reads jobs from one pipe, runs the core's generators, and writes their events to another. Standard output
+and error go to a log file. When the viewer dies, by whatever means, the job saves a checkpoint and the process
+ends.
 """
 
 from __future__ import annotations

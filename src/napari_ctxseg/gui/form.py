@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 from magicgui.widgets import create_widget
 from pydantic import ValidationError
 from qtpy.QtCore import Signal  # type: ignore[attr-defined]
-from qtpy.QtWidgets import QComboBox, QFormLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QWidget
 
 from napari_ctxseg.config import Config
 
@@ -55,6 +55,11 @@ def _limits(info: FieldInfo) -> dict[str, Any]:
     return options
 
 
+def label_width(widget: QWidget) -> int:
+    """Width of the labels in front of editors."""
+    return widget.fontMetrics().horizontalAdvance("Context weight")
+
+
 class ConfigForm(QWidget):
     """Editors for a configuration; `value` is always a valid one.
 
@@ -93,7 +98,7 @@ class ConfigForm(QWidget):
             self._kinds.setItemData(self._kinds.count() - 1, summary_of(cls), 3)  # 3: tooltip
         self._kinds.setCurrentIndex(self._classes.index(type(value)))
         self._kinds.currentIndexChanged.connect(self._choose_kind)
-        self._form.addRow(label, self._kinds)
+        self._form.addRow(self._label(label), self._kinds)
         self._fill()
 
     @property
@@ -138,10 +143,15 @@ class ConfigForm(QWidget):
         editor.tooltip = info.description or ""
         editor.changed.connect(self._collect)
         self._editors[name] = editor
-        self._form.addRow(title, editor.native)
-        text = self._form.labelForField(editor.native)
-        if text is not None:
-            text.setToolTip(info.description or "")
+        text = self._label(title)
+        text.setToolTip(info.description or "")
+        self._form.addRow(text, editor.native)
+
+    def _label(self, text: str) -> QLabel:
+        """A row's label; all short ones are equally wide, so that forms below each other line up."""
+        label = QLabel(text)
+        label.setMinimumWidth(label_width(self))
+        return label
 
     def _collect(self, *_: object) -> None:
         """Take over what the editors say, if it is valid."""

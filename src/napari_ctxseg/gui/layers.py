@@ -197,13 +197,14 @@ def add_labels(
 
     # The image's own geometry goes along, so that the labels can be saved like it.
     known = {key: shot.meta[key] for key in ("image", "affine", "path") if key in shot.meta}
-    layer = Labels(
-        np.zeros(shot.shape, dtype),
-        name=name,
-        metadata={"ctxseg": known | dict(meta or {})},
-        **shot.look,
-        **options,
-    )
+    with napari_works("make a layer"):
+        layer = Labels(
+            np.zeros(shot.shape, dtype),
+            name=name,
+            metadata={"ctxseg": known | dict(meta or {})},
+            **shot.look,
+            **options,
+        )
     active = viewer.layers.selection.active
     order = list(map(plain, viewer.layers))
     place = order.index(shot.layer) + 1 if shot.layer in order else len(order)

@@ -31,7 +31,7 @@ from napari_ctxseg.config import LossConfig, NetworkConfig
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.gui import layers as lay
 from napari_ctxseg.gui.choices import ClassRow, Policy, renamed, with_budget
-from napari_ctxseg.gui.form import ConfigForm
+from napari_ctxseg.gui.form import ConfigForm, label_width
 from napari_ctxseg.gui.timing import timed
 
 if TYPE_CHECKING:
@@ -64,13 +64,13 @@ class LayerPanel(QGroupBox):
         self.images.setToolTip(
             "Tick the image to learn from. Several ticks: channels of one image. RGB images too."
         )
-        self.images.setMaximumHeight(74)
+        self.images.setMaximumHeight(58)
         self.images.itemChanged.connect(self._choose)
         self.labels = QComboBox()
         self.labels.setToolTip("The layer you paint in. It must have the image's shape and scale.")
         self.labels.currentIndexChanged.connect(self._choose)
         self.new = QPushButton("New")
-        self.new.setToolTip("Add an empty labels layer on the grid of the ticked image.")
+        self._held = False
         self.new.clicked.connect(self._new_labels)
         self.open = QPushButton("Open images...")
         self.open.setToolTip(
@@ -114,6 +114,17 @@ class LayerPanel(QGroupBox):
                 if layer is self.session.labels:
                     self.labels.setCurrentIndex(self.labels.count() - 1)
         self._choose_obvious(images, labels)
+
+    def hold_new(self, held: bool) -> None:
+        """Keep the button New back while napari's labels are still loading."""
+        self._held = held
+        self.show_new()
+
+    def show_new(self) -> None:
+        """Enable the button New, or say why not."""
+        problem = "Loading ..." if self._held else lay.image_problem(self.session.images)
+        self.new.setEnabled(not problem)
+        self.new.setToolTip(problem or "Add an empty labels layer on the grid of the ticked image.")
 
     def _choose_obvious(self, images: list[Any], labels: list[Any]) -> None:
         """The first layers of a viewer are taken without asking."""
@@ -179,7 +190,6 @@ class ClassPanel(QGroupBox):
         self.table.setColumnWidth(1, 56)
         self.table.setColumnWidth(2, 56)
         side.setVisible(False)
-        self.table.setMaximumHeight(104)
         self.table.cellChanged.connect(self._edit)
         self.table.cellClicked.connect(self._click)
         self.add, self.remove = QPushButton("Add class"), QPushButton("Remove class")
@@ -216,6 +226,7 @@ class ClassPanel(QGroupBox):
         self._shown = shown
         with QSignalBlocker(self.table):
             self.table.setRowCount(len(rows))
+            self._fit_height(min(5, max(2, len(rows))))
             for index, (name, value, color) in enumerate(shown):
                 self.table.setItem(index, 0, QTableWidgetItem(name))
                 self.table.setItem(index, 1, QTableWidgetItem(value))
@@ -223,6 +234,13 @@ class ClassPanel(QGroupBox):
                 swatch.setFlags(Qt.ItemFlag.ItemIsEnabled)
                 swatch.setBackground(QColor(color))
                 self.table.setItem(index, 2, swatch)
+
+    def _fit_height(self, lines: int) -> None:
+        """Room for this many classes; more of them scroll."""
+        header, side = self.table.horizontalHeader(), self.table.verticalHeader()
+        if header is not None and side is not None:
+            rows = lines * side.defaultSectionSize()
+            self.table.setFixedHeight(header.sizeHint().height() + rows + 2 * self.table.frameWidth() + 2)
 
     @timed
     def _choose_policy(self, index: int) -> None:
@@ -322,9 +340,13 @@ class ModelPanel(QGroupBox):
         budget.addWidget(self.amount, 1)
         budget.addWidget(self.unit)
         form = QFormLayout()
-        form.addRow("Train for", budget)
+        text = QLabel("Train for")
+        text.setMinimumWidth(label_width(self))
+        form.addRow(text, budget)
         top = QFormLayout()
-        top.addRow("Dimensions", self.dims)
+        text = QLabel("Dimensions")
+        text.setMinimumWidth(label_width(self))
+        top.addRow(text, self.dims)
         layout = QVBoxLayout(self)
         layout.addLayout(top)
         layout.addWidget(self.network)

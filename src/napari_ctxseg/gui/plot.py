@@ -30,7 +30,7 @@ class CurveWidget(QWidget):
         self._colors: Mapping[str, str] = {}
         self.drawn = 0
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.setMinimumHeight(130)
+        self.setMinimumHeight(150)
         self.setToolTip(
             "Grey, left axis: training loss, smoothed. Coloured, right axis: Dice per class. "
             "Dotted lines: training went on from an earlier run."
@@ -42,7 +42,7 @@ class CurveWidget(QWidget):
 
     def sizeHint(self) -> QSize:
         """Wide and low."""
-        return QSize(320, 130)
+        return QSize(320, 150)
 
     def refresh(self, colors: Mapping[str, str]) -> None:
         """Redraw soon, but not more than five times a second."""
@@ -59,7 +59,7 @@ class CurveWidget(QWidget):
         metrics = painter.fontMetrics()
         room = metrics.horizontalAdvance("0.000") + 6
         line = metrics.height()
-        area = QRectF(room, line + 4, self.width() - 2.0 * room, self.height() - 2.0 * line - 8)
+        area = QRectF(room, 2.0 * line + 4, self.width() - 2.0 * room, self.height() - 3.0 * line - 8)
         history = self._history
         faint = QColor(ink)
         faint.setAlpha(60)
@@ -100,21 +100,22 @@ class CurveWidget(QWidget):
         below = QRectF(area.left(), area.bottom() + 2, area.width(), height)
         painter.drawText(below, left, "0")
         painter.drawText(below, right, f"{last} steps")
-        x = 0.0
         ink = painter.pen()
-        for text, color in self._legend():
+        x, y = 0.0, float(metrics.ascent())
+        for number, (text, color) in enumerate(self._legend()):
+            width = metrics.horizontalAdvance(text)
+            if number == 2 or x + width > self.width():  # classes on a line of their own
+                x, y = 0.0, y + height
             painter.setPen(QColor(color))
-            painter.drawText(QPointF(x, float(metrics.ascent())), text)
-            x += metrics.horizontalAdvance(text) + 10
+            painter.drawText(QPointF(x, y), text)
+            x += width + 10
         painter.setPen(ink)
 
     def _legend(self) -> list[tuple[str, str]]:
         """Names with their colours; the latest Dice stands beside each class."""
         entries = [("loss", LOSS_COLOR)]
         if self._history.dice:
-            entries.append(
-                (f"{self._history.curve}:", self.palette().color(QPalette.ColorRole.WindowText).name())
-            )
+            entries.append((self._history.curve, self.palette().color(QPalette.ColorRole.WindowText).name()))
         entries += [
             (f"{name} {points[-1][1]:.2f}", self._color(name)) for name, points in self._history.dice.items()
         ]

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from platformdirs import user_cache_path
-from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import (
     QFrame,
     QHBoxLayout,
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QCloseEvent
 
 TICK_MS = 40
+#: Pixels that the dock may claim of a small screen.
+WIDEST = 420
 
 
 def runs_folder() -> Path:
@@ -79,6 +81,7 @@ class TrainDock(QWidget):
         self.class_panel = ClassPanel(self.session)
         self.model_panel = ModelPanel(self.session)
         self.curve = CurveWidget(self.session.history)
+        self.curve.setVisible(False)  # until there is something to see: the settings need the room
         self._lay_out()
         self._stale = True
         self.session.changed.connect(self._mark_stale)
@@ -90,8 +93,9 @@ class TrainDock(QWidget):
         session = self.session  # no reference to self: the widget is half gone when this runs
         self.destroyed.connect(lambda: session.close())
         self._start_engine()
-        # The first Labels layer loads pandas and more, for a second: better now, in the background.
-        in_background(lay.warm_up, lambda: None, lambda _: None)
+        # The first Labels layer loads pandas and more, for a second or two: better now, in the background.
+        self.layer_panel.hold_new(True)
+        in_background(lay.warm_up, self._warm, self._warm)
         self._timer.start()
         self._tick()
 
@@ -100,6 +104,9 @@ class TrainDock(QWidget):
             self.session.engine.start()
         except CtxsegError as error:
             self.session.status = str(error)
+
+    def _warm(self, *_: object) -> None:
+        self.layer_panel.hold_new(False)
 
     def _lay_out(self) -> None:
         inner = QWidget()
@@ -112,6 +119,10 @@ class TrainDock(QWidget):
         self.scroll_area.setWidgetResizable(True)
         self.scroll_area.setFrameShape(QFrame.Shape.NoFrame)
         self.scroll_area.setWidget(inner)
+        # As wide as its contents: scrolling sideways in a dock is a nuisance.
+        self.scroll_area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self._inner = inner
+        self._fit_width()
 
         self.train_button, self.stop_button = QPushButton("Train"), QPushButton("Stop")
         self.predict_button = QPushButton("Predict")
@@ -140,6 +151,11 @@ class TrainDock(QWidget):
         layout.addWidget(self.status)
         layout.addLayout(buttons)
         layout.addWidget(self.device)
+
+    def _fit_width(self) -> None:
+        bar = self.scroll_area.verticalScrollBar()
+        room = bar.sizeHint().width() if bar is not None else 0
+        self.scroll_area.setMinimumWidth(min(self._inner.minimumSizeHint().width() + room + 2, WIDEST))
 
     # ------------------------------------------------------------ buttons
 
@@ -177,6 +193,8 @@ class TrainDock(QWidget):
     def _show(self) -> None:
         session = self.session
         self.class_panel.refresh()
+        self.layer_panel.show_new()
+        self._fit_width()
         train, predict = session.train_problem(), session.predict_problem()
         running = session.phase != "idle"
         again = session.last_run is not None and not session.from_scratch
@@ -217,6 +235,7 @@ class TrainDock(QWidget):
         button.setToolTip(problem or tooltip)
 
     def _redraw_curve(self) -> None:
+        self.curve.setVisible(True)
         colors = self.session.colors()
         self.curve.refresh({row.name: str(colors[row.value]) for row in self.session.classes})
 

@@ -136,9 +136,11 @@ class _Session:
             yield from self._step(steps)
             yield from previewer.due(self.progress.step)
             stopped = stop() and self.progress.step < steps
+            if stopped:
+                break
             if self.progress.step % every == 0 or self.progress.step == steps:
                 yield self._validate()
-            if stopped or time.monotonic() - self.saved_at > SAVE_EVERY:
+            if time.monotonic() - self.saved_at > SAVE_EVERY:
                 yield self._save()
         yield from self._finish(steps, stopped)
 

@@ -1,0 +1,106 @@
+"""Make the pictures of the dock: `uv run python docs/make_screenshots.py` writes docs/images/*.png.
+
+Opens napari (under xvfb-run where there is no display) on a phantom subject, paints as a person would, trains with the
+real engine, and takes pictures on the way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+IMAGES = Path(__file__).parent / "images"
+
+
+def pump(seconds, until=None):
+    """Let Qt work until the time is over or the wish fulfilled."""
+    from qtpy.QtCore import QEventLoop, QTimer
+
+    loop, done = QEventLoop(), []
+    watch, end = QTimer(), QTimer()
+    watch.timeout.connect(lambda: until is not None and until() and (done.append(1), loop.quit()))
+    watch.start(50)
+    end.setSingleShot(True)
+    end.timeout.connect(loop.quit)
+    end.start(int(1000 * seconds))
+    loop.exec()
+    watch.stop()
+    return bool(done)
+
+
+def outline(mask):
+    """Polygons around the parts of a mask."""
+    from skimage.measure import find_contours
+
+    return [line - 1 for line in find_contours(np.pad(mask, 1).astype(float), 0.5) if len(line) > 8]
+
+
+def paint(labels, truth, slices, value):
+    """Draw a class in some slices, as a person does with the polygon tool."""
+    for z in slices:
+        for line in outline(truth[z] == value):
+            labels.paint_polygon([(z, *point) for point in line], value)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=2.0)
+    parser.add_argument("--out", type=Path, default=IMAGES)
+    args = parser.parse_args()
+    if sys.platform == "linux" and not os.environ.get("DISPLAY"):
+        os.execvp("xvfb-run", ["xvfb-run", "-a", "-s", "-screen 0 1280x800x24", sys.executable, *sys.argv])
+    args.out.mkdir(parents=True, exist_ok=True)
+    import napari
+
+    from napari_ctxseg.gui.choices import renamed
+    from napari_ctxseg.phantom import make_phantom
+
+    case = make_phantom(subjects=1, seed=1)[0]
+    viewer = napari.Viewer()
+    viewer.window.resize(1280, 800)
+    units = (case.image.unit,) * 3
+    viewer.add_image(case.image.array, name="heart", scale=case.image.spacing, units=units, axis_labels="zyx")
+    viewer.canvas.overlays.scale_bar.visible = True
+    _, dock = viewer.window.add_plugin_dock_widget("napari-ctxseg", "Train and predict")
+    session = dock.session
+    session.runs = Path(tempfile.mkdtemp(prefix="screenshots-"))
+
+    def picture(name):
+        pump(0.5)
+        viewer.window.screenshot(str(args.out / f"{name}.png"), canvas_only=False, flash=False)
+
+    pump(60, dock.layer_panel.new.isEnabled)
+    dock.layer_panel.new.click()
+    truth, depth = case.labels, case.image.array.shape[0]
+    slices = range(1, depth - 1, 3)
+    session.set_classes(renamed(session.classes, 0, name="left ventricle"))
+    dock.class_panel.add.click()
+    session.set_classes(renamed(session.classes, 1, name="myocardium"))
+    for value in (2, 1):  # the muscle's outline holds the cavity
+        paint(session.labels, truth, slices, value)
+    viewer.dims.set_current_step(0, slices[1])
+    pump(120, dock.train_button.isEnabled)
+    picture("train-dock-painted")
+    viewer.dims.set_current_step(0, slices[1] + 1)
+    dock.model_panel.amount.setValue(args.minutes)
+    dock.train_button.click()
+    pump(300, lambda: session.fraction is not None and session.fraction > 0.6)
+    picture("train-dock-training")
+    pump(600, lambda: session.phase == "idle")
+    pump(5, dock.predict_button.isEnabled)
+    dock.predict_button.click()
+    pump(120, lambda: session.phase == "idle")
+    dock.scroll_area.ensureWidgetVisible(dock.model_panel)
+    session.labels.visible = False
+    picture("train-dock-predicted")
+    viewer.close()
+    pump(0.5)
+
+
+if __name__ == "__main__":
+    main()
