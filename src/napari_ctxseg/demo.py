@@ -151,7 +151,8 @@ def draw_overlay(case: Case, labels: NDArray[Any], path: Path) -> None:
         axes.imshow(image, cmap="gray", vmin=low, vmax=high)
         axes.set_title(title)
         axes.set_axis_off()
-        for number, (name, value) in enumerate(phantom.CLASSES.items()):
+        # Nested structures share a boundary: the inner ones, named first, are drawn on top.
+        for number, (name, value) in reversed(list(enumerate(phantom.CLASSES.items()))):
             if mask is not None and (mask[index] == value).any():
                 axes.contour(mask[index] == value, [0.5], colors=[colours[number + 1]], linewidths=1.2)
                 axes.plot([], [], color=colours[number + 1], label=name)

@@ -53,4 +53,7 @@ def build_unet(config: UNetConfig) -> nn.Module:
         strides=(2,) * (levels - 1),
         num_res_units=2,
     )
+    # MONAI normalises the class maps themselves before the last convolution. Over an image without the structure that
+    # blows noise up to the size of a signal, so the normalisation and activation there are taken out.
+    network.model[-1][0].adn = nn.Identity()
     return AnySize(network, 2 ** (levels - 1))
