@@ -279,7 +279,7 @@ class RunConfig(Config):
 
     data: DataConfig = DataConfig()
     network: NetworkConfig = UNetConfig()
-    loss: LossConfig = DilatedBalancedCE()
+    loss: LossConfig = DiceCE()
     method: MethodConfig = SupervisedConfig()
     patch: PatchConfig = PatchConfig()
     optim: OptimConfig = OptimConfig()

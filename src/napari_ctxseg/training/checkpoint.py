@@ -111,7 +111,7 @@ def save_state(
     folder.mkdir(exist_ok=True)
     path = folder / f"{step:08d}.safetensors"
     tensors = {f"model.{k}": v for k, v in network.state_dict().items()} | optimiser_tensors(optimiser)
-    save_tensors(path, tensors, {"step": step, **meta})
+    save_tensors(path, tensors, {**meta, "step": step})
     for old in _generations(folder)[KEPT:]:
         old.unlink(missing_ok=True)
     return path

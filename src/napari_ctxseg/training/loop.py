@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,9 +37,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: Seconds between saved states: what a power failure may cost.
-SAVE_EVERY = 20.0
+SAVE_EVERY = 10.0
 #: Share of the time that validation may take.
 VALIDATION_SHARE = 0.06
+#: Validation Dice on a few images is noisy: a difference below this is no reason to give up the end of the schedule.
+NOISE = 0.02
 #: Skipped steps in a row after which training gives up.
 MOST_SKIPPED = 25
 
@@ -53,6 +55,7 @@ class _Progress:
     best_step: int = 0
     skipped: int = 0
     validated: int = -1
+    last: float = -1.0
 
 
 def _never() -> bool:
@@ -174,9 +177,7 @@ class _Session:
                 "Start a new run from its weights with --init",
             )
         self.trainer.restore(tensors, self.folder.path)
-        self.progress = _Progress(
-            **{k: record[k] for k in ("step", "best", "best_step", "skipped", "validated")}
-        )
+        self.progress = _Progress(**{f.name: record[f.name] for f in fields(_Progress)})
         self.folder.rewind(self.progress.step)
         return [
             *(Note(text, "warning") for text in damaged),
@@ -242,43 +243,37 @@ class _Session:
         if best and mean is not None:
             self.progress.best, self.progress.best_step = mean, self.progress.step
             self._save_model()
-        self.progress.validated = self.progress.step
+        self.progress.validated, self.progress.last = self.progress.step, -1.0 if mean is None else mean
         return EpochEnd(self.progress.step, dice, mean, best, self.plan.curve)
 
     def _save(self) -> CheckpointSaved:
         p = self.progress
-        meta = {
-            "best": p.best,
-            "best_step": p.best_step,
-            "skipped": p.skipped,
-            "validated": p.validated,
-            "data": self.fingerprint,
-        }
-        path = self.trainer.save_state(self.folder.state, p.step, meta)
-        if not self.plan.val:
+        path = self.trainer.save_state(self.folder.state, p.step, {**asdict(p), "data": self.fingerprint})
+        if not p.best_step:
             self._save_model()
         self.saved_at = time.monotonic()
         return CheckpointSaved(p.step, str(path))
 
     def _save_model(self) -> None:
-        """Weights to predict with: of the best validation, or the last ones where there is no validation."""
+        """Weights to predict with. At the end they are the last ones, unless an earlier validation was clearly better."""
         self.trainer.save_model(self.folder.path / checkpoint.MODEL, self.plan, self.progress.step)
 
     # ---- the end
 
     def _finish(self, steps: int, stopped: bool) -> Iterator[Event]:
-        # Who presses Stop waits for a checkpoint, not for a validation, unless there is no model without one.
-        chosen = not self.plan.val or self.progress.best_step > 0
-        if self.progress.validated != self.progress.step and not (stopped and chosen):
+        # A run cut short validates nothing that the whole run would not: resuming it must end with the same weights.
+        if not stopped and self.progress.validated != self.progress.step:
             yield self._validate()
         yield self._save()
         p = self.progress
         if p.skipped:
             yield Note(f"{p.skipped} of {p.step} steps were not finite and were skipped", "warning")
-        best = p.best_step if self.plan.val else p.step
-        dice = p.best if self.plan.val and p.best >= 0 else None
+        kept, dice = p.best_step or p.step, p.best if p.best_step else None
+        if not stopped and p.best_step and p.last >= p.best - NOISE:
+            self._save_model()
+            kept, dice = p.step, p.last
         seconds = time.monotonic() - self.started
-        yield RunFinished(str(self.folder.path), p.step, steps, stopped, best, dice, p.skipped, seconds)
+        yield RunFinished(str(self.folder.path), p.step, steps, stopped, kept, dice, p.skipped, seconds)
 
 
 def _out_of_memory(config: RunConfig) -> CtxsegError:
