@@ -1,7 +1,8 @@
 """How long the GUI thread is away while a training runs: `uv run python benchmarks/gui_stall.py [--save]`.
 
-A 10 ms timer on the GUI thread notes the gaps between its calls while a script paints and scrubs, first beside an idle
-engine, then beside a real training; then Stop is pressed. Without a display it starts itself under xvfb-run.
+A 10 ms timer on the GUI thread notes the gaps between its calls while a script paints and scrubs, beside a real
+training; then Stop is pressed, and the same is measured beside the idle engine. Without a display it starts itself
+under xvfb-run. The figures mean something only on a machine that does nothing else: see `load_before`.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def measure(seconds):
     assert pump(120, dock.train_button.isEnabled), session.train_problem()
     probe = Probe(viewer, labels)
     probe.run(3)  # shaders, caches
-    result = {"idle": probe.run(seconds)}
+    result = {}
     dock.train_button.click()
     assert pump(120, lambda: len(session.history.loss) > 25), session.status
     costs.clear()
@@ -129,6 +130,7 @@ def measure(seconds):
     dock.stop_button.click()
     assert pump(60, lambda: session.phase == "idle")
     result["stop_s"] = round(time.perf_counter() - pressed, 2)
+    result["idle"] = probe.run(seconds)  # now, with the same layers on screen
     viewer.close()
     shutil.rmtree(session.runs, ignore_errors=True)
     return result

@@ -13,7 +13,7 @@ import pytest
 from napari_ctxseg.gui.timing import costs
 from napari_ctxseg.gui.train_dock import TrainDock
 
-pytestmark = [pytest.mark.viewer, pytest.mark.data, pytest.mark.slow]
+pytestmark = [pytest.mark.viewer, pytest.mark.data, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 logger = logging.getLogger(__name__)
 
@@ -99,11 +99,13 @@ def test_annotate_train_stop_train_on_predict(make_napari_viewer_proxy, data_dir
 
     spent, used = cpu_seconds(pid) - cpu, time.monotonic() - start
     # On a machine that others keep busy, 60 s of wall time are few steps: then train on until 60 s were computed.
-    for _ in range(5):
+    for _ in range(8):
         if session.history.starts and spent > 0.85 * SECONDS:
             break
         train_on(dock, qtbot, max(10, SECONDS - used if not session.history.starts else SECONDS - spent))
         spent, used = cpu_seconds(pid) - cpu, time.monotonic() - start
+    if spent < 0.5 * SECONDS:
+        pytest.skip(f"the machine is too busy: the engine computed {spent:.0f} s in {used:.0f} s")
     assert session.history.starts, "the second run goes on where the first was stopped"
 
     qtbot.waitUntil(dock.predict_button.isEnabled)

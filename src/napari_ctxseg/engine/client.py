@@ -136,8 +136,9 @@ class EngineClient:
             options |= {"startupinfo": startup, "creationflags": subprocess.BELOW_NORMAL_PRIORITY_CLASS}
         else:
             handles = [child_read, child_write]
-            # A session of its own: Ctrl-C in the viewer's terminal must not tear a checkpoint.
-            options |= {"pass_fds": handles, "start_new_session": True}
+            # A process group of its own: Ctrl-C in the viewer's terminal must not tear a checkpoint. Not a session
+            # of its own: Linux shares the processor between sessions, and `nice` would count for nothing.
+            options |= {"pass_fds": handles, "process_group": 0}
         # -P: a file of the person's working folder that is called torch.py must not be imported.
         command = [sys.executable, "-P", "-u", *self._program]
         command += ["--read-fd", str(handles[0]), "--write-fd", str(handles[1])]
