@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from napari_ctxseg import report
+from napari_ctxseg.commands import report
 
 app = typer.Typer(
     name="ctxseg",
@@ -84,17 +84,18 @@ def train(
         "init": init,
     }
     with report.errors(json_):
-        from napari_ctxseg import jobs
+        from napari_ctxseg.commands import settings as options_
+        from napari_ctxseg.commands import train as command
 
         if resume:
             given = sorted(name for name, value in options.items() if value is not None)
-            jobs.refuse_beside_resume(
+            options_.refuse_beside_resume(
                 [*given, *(["--set"] if set_ else []), *(["--config"] if config else [])]
             )
-            settings = None
+            chosen = None
         else:
-            settings = jobs.settings(config, options, loss=loss, classes=classes, assignments=set_ or [])
-        jobs.train(settings, out, resume=resume, as_json=json_)
+            chosen = options_.settings(config, options, loss=loss, classes=classes, assignments=set_ or [])
+        command.train(chosen, out, resume=resume, as_json=json_)
 
 
 @app.command()
@@ -111,9 +112,9 @@ def predict(
 ) -> None:
     """Write a label file for each image: same stem, same format, same geometry."""
     with report.errors(json_):
-        from napari_ctxseg import jobs
+        from napari_ctxseg.commands import predict as command
 
-        failed = jobs.predict(
+        failed = command.predict(
             run, files, out, device=device, threads=threads, overwrite=overwrite, as_json=json_
         )
     if failed:
@@ -134,9 +135,9 @@ def evaluate(
 ) -> None:
     """Compare predictions with references: Dice, IoU, precision, recall, Hausdorff distances."""
     with report.errors(json_):
-        from napari_ctxseg import jobs
+        from napari_ctxseg.commands import evaluate as command
 
-        result = jobs.evaluate(pred, ref, classes=classes, foreground=foreground)
+        result = command.evaluate(pred, ref, classes=classes, foreground=foreground)
         report.scores(result, as_json=json_)
 
 
@@ -155,18 +156,18 @@ def demo(
 ) -> None:
     """Train on a made heart, predict a subject it has not seen, measure, and draw the result."""
     with report.errors(json_):
-        from napari_ctxseg import demo as job
+        from napari_ctxseg.commands import demo as command
 
-        job.run(out, steps=steps, viewer=not no_viewer, as_json=json_)
+        command.run(out, steps=steps, viewer=not no_viewer, as_json=json_)
 
 
 @app.command()
 def doctor(json_: Json = False) -> None:
     """Say what this machine offers: versions, device, precision, threads, display."""
     with report.errors(json_):
-        from napari_ctxseg import jobs
+        from napari_ctxseg.commands import doctor as command
 
-        facts: dict[str, Any] = jobs.doctor()
+        facts: dict[str, Any] = command.doctor()
     if json_:
         typer.echo(json.dumps(facts))
         return

@@ -15,9 +15,9 @@ import yaml
 from typer.testing import CliRunner
 
 from napari_ctxseg.cli import app
+from napari_ctxseg.commands.settings import parse_classes
 from napari_ctxseg.config import from_yaml, parse_config, set_fields
 from napari_ctxseg.errors import InputError
-from napari_ctxseg.jobs import parse_classes
 from tests.core.conftest import blob_case
 
 if TYPE_CHECKING:

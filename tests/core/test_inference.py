@@ -144,3 +144,19 @@ def test_damaged_and_foreign_weights_are_refused(tmp_path: Path) -> None:
     path.write_bytes(good.replace(b'schema\\": 1', b'schema\\": 9'))
     with pytest.raises(CheckpointError, match="newer version"):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_class_maps_are_not_normalised(dims: int) -> None:
+    """An image without the structure must be able to give small logits everywhere: scaling the last maps scales them."""
+    config = {"kind": "unet", "dims": dims, "in_channels": 1, "out_channels": 2, "features": (4, 8, 8)}
+    network = make_network(config).eval()
+    last = [m for m in network.modules() if isinstance(m, torch.nn.ConvTranspose2d | torch.nn.ConvTranspose3d)][-1]
+    image = torch.randn(1, 1, *[16] * dims)
+    with torch.no_grad():
+        zero = network(image)
+        assert last.bias is not None
+        last.weight *= 3
+        last.bias *= 3
+        scaled = network(image)
+    assert float((scaled - scaled.mean()).std()) > 2 * float((zero - zero.mean()).std())

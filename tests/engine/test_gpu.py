@@ -67,7 +67,9 @@ def test_fine_tuning_and_stop(tmp_path: Path) -> None:
     assert first[0].device.startswith("CUDA:")  # type: ignore[attr-defined]
     assert next(e for e in first if isinstance(e, RunStarted)).precision in ("bf16-mixed", "32-true")
     asked = iter([False] * 7 + [True] * 9)
-    tuned = list(fit(config(60, init=str(tmp_path / "first")), cases, tmp_path / "tuned", stop=lambda: next(asked)))
+    tuned = list(
+        fit(config(60, init=str(tmp_path / "first")), cases, tmp_path / "tuned", stop=lambda: next(asked))
+    )
     (finished,) = [event for event in tuned if isinstance(event, RunFinished)]
     assert (finished.stopped, finished.step, finished.skipped) == (True, 8, 0)
     assert load_model(tmp_path / "tuned", DeviceConfig(accelerator="cuda")).device.type == "cuda"
@@ -93,7 +95,10 @@ def test_a_killed_engine_gives_its_memory_back(tmp_path: Path) -> None:
         assert engine.pid is not None
         os.kill(engine.pid, signal.SIGKILL)
         while time.monotonic() < deadline:
-            if any(isinstance(event, JobDone) for event in engine.poll()) or torch.cuda.mem_get_info()[0] > before - 50e6:
+            if (
+                any(isinstance(event, JobDone) for event in engine.poll())
+                or torch.cuda.mem_get_info()[0] > before - 50e6
+            ):
                 break
             time.sleep(0.1)
     finally:

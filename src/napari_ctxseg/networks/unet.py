@@ -55,5 +55,10 @@ def build_unet(config: UNetConfig) -> nn.Module:
     )
     # MONAI normalises the class maps themselves before the last convolution. Over an image without the structure that
     # blows noise up to the size of a signal, so the normalisation and activation there are taken out.
-    network.model[-1][0].adn = nn.Identity()
+    *_, last = (module for module in network.modules() if hasattr(module, "adn") and _upsamples(module))
+    last.adn = nn.Identity()
     return AnySize(network, 2 ** (levels - 1))
+
+
+def _upsamples(module: nn.Module) -> bool:
+    return isinstance(getattr(module, "conv", None), nn.ConvTranspose2d | nn.ConvTranspose3d)

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_ctxseg import jobs, phantom, report
+from napari_ctxseg import phantom
 from napari_ctxseg.atomic import write_atomic, write_bytes_atomic
+from napari_ctxseg.commands import report
+from napari_ctxseg.commands.doctor import has_display
 from napari_ctxseg.config import DeviceConfig, RunConfig, parse_config
 from napari_ctxseg.engine.client import EngineClient
 from napari_ctxseg.errors import CtxsegError, InputError
@@ -57,17 +59,17 @@ def run(out: Path, *, steps: int | None, viewer: bool, as_json: bool) -> None:
     picture = out / "overlay.png"
     write_atomic(picture, lambda path: draw_overlay(held, labels, path), suffix=".png")
     report.scores(result, as_json=as_json)
-    opens = viewer and jobs.has_display()
+    opens = viewer and has_display()
     if as_json:
         report.print_json(
             {"overlay": str(picture), "viewer": opens, "seconds": round(time.monotonic() - began, 1)}
         )
     else:
-        jobs.print_line(f"Overlay: {picture} ({time.monotonic() - began:.0f} s in all)")
+        report.print_line(f"Overlay: {picture} ({time.monotonic() - began:.0f} s in all)")
     if opens:
         _show(held, labels)
     elif viewer and not as_json:
-        jobs.print_line("There is no display here, so napari is not opened.")
+        report.print_line("There is no display here, so napari is not opened.")
 
 
 def _make_room(out: Path) -> None:

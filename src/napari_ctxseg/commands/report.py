@@ -60,6 +60,11 @@ def _complain(text: str, as_json: bool) -> None:
     typer.echo(f"ctxseg: {text}", err=True)
 
 
+def print_line(text: str) -> None:
+    """One line for the person."""
+    typer.echo(text)
+
+
 def print_json(record: Any) -> None:
     """One line of JSON on standard output."""
     typer.echo(json.dumps(record))

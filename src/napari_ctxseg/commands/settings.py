@@ -1,0 +1,82 @@
+"""A run's configuration from a YAML file, options and assignments."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari_ctxseg.config import RunConfig, from_yaml, parse_config, set_fields
+from napari_ctxseg.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+
+def settings(
+    config: Path | None,
+    options: Mapping[str, Any],
+    *,
+    loss: str | None,
+    classes: str | None,
+    assignments: list[str],
+) -> RunConfig:
+    """A run's configuration from a YAML file, options, and ``--set`` assignments, the later ones winning.
+
+    Raises
+    ------
+    InputError
+        Naming the setting that is wrong.
+    """
+    values: dict[str, Any] = from_yaml(config).model_dump(mode="json") if config else {}
+    if options.get("budget.steps") is not None and options.get("budget.minutes") is not None:
+        raise InputError("--minutes and --steps", "are two budgets", "Give one of them")
+    for name, value in options.items():
+        if value is None:
+            continue
+        section, _, field = name.partition(".")
+        if not field:
+            values[section] = value
+        elif section == "budget":
+            values["budget"] = {field: value}
+        else:
+            values[section] = {**(values.get(section) or {}), field: value}
+    if loss is not None:
+        values["loss"] = loss
+    if classes is not None:
+        values.setdefault("data", {})["classes"] = parse_classes(classes)
+    return parse_config(set_fields(values, assignments), "settings")
+
+
+def parse_classes(text: str) -> dict[str, int]:
+    """``LV=1,myo=2`` as a mapping.
+
+    Raises
+    ------
+    InputError
+        If it is not of that form.
+    """
+    result: dict[str, int] = {}
+    for part in text.split(","):
+        name, sign, value = part.strip().rpartition("=")
+        if not sign or not name or not value.strip().isdigit() or int(value) == 0 or name in result:
+            raise InputError(
+                f"--classes {text}", f"has {part.strip()!r} where NAME=VALUE is wanted", "Write LV=1,myo=2"
+            )
+        result[name.strip()] = int(value)
+    return result
+
+
+def refuse_beside_resume(given: Sequence[str]) -> None:
+    """A resumed run keeps its own settings: say so instead of ignoring options.
+
+    Raises
+    ------
+    InputError
+        If any were given.
+    """
+    if given:
+        raise InputError(
+            "--resume",
+            f"takes its settings from the run; {', '.join(given)} cannot be changed",
+            "Use --init for a new run",
+        )

@@ -1,0 +1,70 @@
+"""``ctxseg train``: run a training to its end or to Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_ctxseg import dataset
+from napari_ctxseg.commands import report
+from napari_ctxseg.config import RunConfig, from_yaml
+from napari_ctxseg.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """First Ctrl-C or SIGTERM ends the running step and saves; the second ends at once."""
+    asked: list[int] = []
+
+    def handler(number: int, frame: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def train(config: RunConfig | None, out: Path, *, resume: bool, as_json: bool) -> None:
+    """Run a training to its end or to Ctrl-C.
+
+    Raises
+    ------
+    CtxsegError
+        If data, settings or folder do not allow it.
+    KeyboardInterrupt
+        After a stop by signal; the state is saved.
+    """
+    if config is None:
+        path = out / "config.yaml"
+        if not path.is_file():
+            raise CheckpointError(out, "holds no run to go on with", "Train without --resume")
+        config = from_yaml(path)
+    cases = dataset.training_cases(config.data)
+    from napari_ctxseg.training import fit
+
+    absolute = config.data.model_copy(
+        update={"images": _absolute(config.data.images), "labels": _absolute(config.data.labels)}
+    )
+    with _stop_on_signal() as stop:
+        finished = report.follow_training(
+            fit(config.updated(data=absolute), cases, out, stop=stop, resume=resume), as_json=as_json
+        )
+    if finished is not None and finished.stopped:
+        raise KeyboardInterrupt
+
+
+def _absolute(places: Sequence[str]) -> tuple[str, ...]:
+    """Places that still hold when the run is resumed from another folder."""
+    return tuple(
+        f"@{Path(p[1:]).absolute()}" if p.startswith("@") else str(Path(p).absolute()) for p in places
+    )
