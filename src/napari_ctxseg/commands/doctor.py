@@ -14,7 +14,7 @@ from napari_ctxseg.config import DeviceConfig
 
 def doctor() -> dict[str, Any]:
     """Facts about this machine, most telling first."""
-    from napari_ctxseg.training.plan import device_text, resolve_device
+    from napari_ctxseg.training.plan import device_text, resolve_device, usable_cores
 
     device = resolve_device(DeviceConfig())
     packages = (
@@ -32,7 +32,7 @@ def doctor() -> dict[str, Any]:
         "napari-ctxseg": __version__,
         "device": device_text(device),
         "precision": device.precision,
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "display": has_display(),
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -163,8 +163,15 @@ def resolve_device(config: DeviceConfig) -> DeviceConfig:
     precision = config.precision
     if precision == "auto":
         precision = "bf16-mixed" if computes_bfloat16(accelerator) else "32-true"
-    threads = config.threads or os.cpu_count() or 1
+    threads = config.threads or usable_cores()
     return DeviceConfig(accelerator=accelerator, precision=precision, threads=threads)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: in a container or under ``taskset`` fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def computes_bfloat16(accelerator: str) -> bool:

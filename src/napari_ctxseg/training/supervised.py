@@ -78,7 +78,8 @@ class Trainer:
 
     def lr(self, step: int, steps: int) -> float:
         """Learning rate of a step; `steps` is 0 while the budget is being measured."""
-        rate = self._optim.lr * min(1.0, (step + 1) / WARM_UP)
+        # Weights that have learnt already need no gentle start.
+        rate = self._optim.lr * (1.0 if self._plan.config.init else min(1.0, (step + 1) / WARM_UP))
         if self._optim.schedule == "poly" and step >= WARM_UP and steps:
             rate *= max(0.0, 1 - step / steps) ** self._optim.power
         return rate
