@@ -156,7 +156,9 @@ def main():
     if args.save:
         RESULTS.parent.mkdir(parents=True, exist_ok=True)
         RESULTS.write_text(json.dumps(result, indent=2) + "\n")
-    good = result["training"]["p95_ms"] <= LIMITS["p95_ms"] and result["training"]["max_ms"] <= LIMITS["max_ms"]
+    good = (
+        result["training"]["p95_ms"] <= LIMITS["p95_ms"] and result["training"]["max_ms"] <= LIMITS["max_ms"]
+    )
     sys.exit(0 if good and result["stop_s"] <= LIMITS["stop_s"] else 1)
 
 

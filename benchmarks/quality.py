@@ -112,9 +112,15 @@ def one(name: str, seed: int, fold: int | None, minutes: float, extra: list[str]
         "kept_step": finished["best_step"],
         "skipped": finished["skipped"],
         "cpu": processor(),
-        "cores": os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0)),
         "torch": torch.__version__,
     }
+
+
+def stored() -> list[dict[str, object]]:
+    """Results so far."""
+    results: list[dict[str, object]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    return results
 
 
 def processor() -> str:
@@ -140,17 +146,17 @@ def main() -> None:
     args = parser.parse_args()
     minutes = args.minutes or SETS[args.set][0]
     extra = [word for field in args.fields for word in ("--set", field)]
-    done = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    done = stored()
     for fold in [None] if args.leave_out is None else args.leave_out:
         for seed in args.seeds:
             options = [*SETS[args.set][1], "--minutes", str(minutes), "--seed", str(seed), *extra]
             command = " ".join(["ctxseg train --images @LIST --labels @LIST", *options])
             if any(r["command"] == command and r["fold"] == fold for r in done):
                 continue
-            done.append(one(args.set, seed, fold, minutes, extra))
-            RESULTS.parent.mkdir(exist_ok=True)
+            result = one(args.set, seed, fold, minutes, extra)
+            done = [*stored(), result]  # another lane may have added its own meanwhile
             RESULTS.write_text(json.dumps(done, indent=1) + "\n")
-            print(json.dumps(done[-1]), flush=True)
+            print(json.dumps(result), flush=True)
 
 
 if __name__ == "__main__":

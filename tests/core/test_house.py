@@ -35,7 +35,6 @@ COMMANDS = ("pip install uv && uv run ctxseg demo", "pip install uv && uv run py
 MOST_LINES = 400
 #: Longer files, and why one file is better than two.
 LONGER = {
-    "jobs.py": "the work behind each command, one after the other",
     "io/nifti.py": "reading and writing share the header's rules",
 }
 

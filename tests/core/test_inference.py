@@ -151,7 +151,9 @@ def test_class_maps_are_not_normalised(dims: int) -> None:
     """An image without the structure must be able to give small logits everywhere: scaling the last maps scales them."""
     config = {"kind": "unet", "dims": dims, "in_channels": 1, "out_channels": 2, "features": (4, 8, 8)}
     network = make_network(config).eval()
-    last = [m for m in network.modules() if isinstance(m, torch.nn.ConvTranspose2d | torch.nn.ConvTranspose3d)][-1]
+    last = [
+        m for m in network.modules() if isinstance(m, torch.nn.ConvTranspose2d | torch.nn.ConvTranspose3d)
+    ][-1]
     image = torch.randn(1, 1, *[16] * dims)
     with torch.no_grad():
         zero = network(image)
