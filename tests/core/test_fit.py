@@ -198,6 +198,19 @@ def test_minutes_become_steps(
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
+def test_a_stop_while_minutes_are_measured_can_be_resumed(
+    blobs: list[Case], small_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    asked = iter([False] * 4 + [True] * 9)
+    events = run(small_config(budget={"minutes": 0.03}), blobs, tmp_path / "r", stop=lambda: next(asked))
+    (finished,) = of(events, RunFinished)
+    assert (finished.stopped, finished.step) == (True, 5)
+    again = run(small_config(), blobs, tmp_path / "r", resume=True)
+    assert of(again, StepEnd)[0].step == 6
+    assert of(again, BudgetSet)[0].steps >= 20
+    assert not of(again, RunFinished)[0].stopped
+
+
 def test_a_run_starts_from_another_and_renews_the_head(
     blobs: list[Case], small_config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:

@@ -294,6 +294,20 @@ def test_from_scratch_forgets(session):
     assert asked(session, "train")[0][1].init is None
 
 
+def test_an_earlier_run_is_taken(session, tmp_path):
+    with pytest.raises(InputError, match="holds no model"):
+        session.use_run(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    session.from_scratch = True
+    session.use_run(tmp_path)
+    assert session.predict_problem() == ""
+    painted(session)
+    session.train()
+    assert asked(session, "train")[0][1].init == str(tmp_path)
+    with pytest.raises(InputError, match="press Stop"):
+        session.use_run(tmp_path)
+
+
 def test_stop_then_kill(session):
     painted(session)
     session.train()

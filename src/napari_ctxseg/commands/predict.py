@@ -14,10 +14,10 @@ from napari_ctxseg.atomic import write_bytes_atomic
 from napari_ctxseg.commands import report
 from napari_ctxseg.config import DataConfig, DeviceConfig, from_yaml
 from napari_ctxseg.errors import CtxsegError, InputError
-from napari_ctxseg.events import PredictionBlock
+from napari_ctxseg.events import PredictionBlock, PredictionProgress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from napari_ctxseg.cases import Case
@@ -58,33 +58,37 @@ def predict(
     targets = {pair.name: out / label_name(pair.images[0]) for pair in pairs}
     _check_output(out, targets.values(), paths, overwrite)
     done, failed = [], []
-    for pair in pairs:
-        try:
-            case = dataset.read_case(pair, DataConfig())
-            labels = predict_labels(model, case)
-            io.write_labels(targets[pair.name], labels, case.image)
-        except CtxsegError as error:
-            failed.append(str(error))
-            _say({"file": str(pair.images[0]), "error": str(error)}, f"! {error}", as_json)
-        else:
-            done.append(targets[pair.name].name)
-            _say(
-                {"file": str(pair.images[0]), "labels": str(targets[pair.name])},
-                str(targets[pair.name]),
-                as_json,
-            )
+    with report.progress("predicting", len(pairs), as_json=as_json) as show:
+        for number, pair in enumerate(pairs):
+            source, target = pair.images[0], targets[pair.name]
+            try:
+                case = dataset.read_case(pair, DataConfig())
+                labels = predict_labels(model, case, lambda share, n=number: show(n + share))  # type: ignore[misc]
+                io.write_labels(target, labels, case.image)
+            except CtxsegError as error:
+                failed.append(str(error))
+                _say({"file": str(source), "error": str(error)}, f"! {error}", as_json)
+            else:
+                done.append(target.name)
+                _say({"file": str(source), "labels": str(target)}, str(target), as_json)
+            show(number + 1)
     _record(out, run, model.classes, done)
     if failed and not as_json:
         report.print_line(f"{len(failed)} of {len(pairs)} images could not be predicted")
     return len(failed)
 
 
-def predict_labels(model: Any, case: Case) -> np.ndarray:
-    """All blocks of one case put together: class values of shape ``case.image.spatial_shape``."""
+def predict_labels(model: Any, case: Case, show: Callable[[float], None] = lambda share: None) -> np.ndarray:
+    """All blocks of one case put together: class values of shape ``case.image.spatial_shape``.
+
+    `show` is told the share of the image that is done.
+    """
     from napari_ctxseg.inference import predict as events
 
     labels: np.ndarray | None = None
     for event in events(model, case):
+        if isinstance(event, PredictionProgress | PredictionBlock):
+            show(event.done)
         if isinstance(event, PredictionBlock):
             if labels is None:
                 labels = np.zeros(case.image.spatial_shape, event.labels.dtype)

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.events import (
@@ -28,7 +35,7 @@ from napari_ctxseg.events import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 FAILED, INTERRUPTED = 1, 130
 
@@ -98,6 +105,18 @@ def follow_training(events: Iterable[Event], *, as_json: bool) -> RunFinished | 
                     console.print(text, highlight=False, markup=False)
             finished = event if isinstance(event, RunFinished) else finished
     return finished
+
+
+@contextmanager
+def progress(title: str, total: int, *, as_json: bool) -> Iterator[Callable[[float], None]]:
+    """A bar on the error stream; what it yields takes the number of things done, fractions included."""
+    if as_json:
+        yield lambda done: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def describe(event: Event) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QSignalBlocker, Qt
@@ -336,6 +337,11 @@ class ModelPanel(QGroupBox):
             "Ticked: forget what was learned. Otherwise training goes on from the last model."
         )
         self.scratch.toggled.connect(self._collect)
+        self.earlier = QPushButton("Use a run...")
+        self.earlier.setToolTip(
+            "Take the model of an earlier run, made here or by `ctxseg train`: to predict with, or to train on from."
+        )
+        self.earlier.clicked.connect(self._use_run)
         budget = QHBoxLayout()
         budget.addWidget(self.amount, 1)
         budget.addWidget(self.unit)
@@ -352,7 +358,21 @@ class ModelPanel(QGroupBox):
         layout.addWidget(self.network)
         layout.addWidget(self.loss)
         layout.addLayout(form)
-        layout.addWidget(self.scratch)
+        start = QHBoxLayout()
+        start.addWidget(self.scratch)
+        start.addWidget(self.earlier)
+        layout.addLayout(start)
+
+    def _use_run(self, *_: object) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "Folder of a run", str(self.session.runs))
+        if not folder:
+            return
+        try:
+            self.session.use_run(Path(folder))
+        except CtxsegError as error:
+            self.session.failed.emit(str(error))
+        else:
+            self.scratch.setChecked(False)
 
     @timed
     def _choose_unit(self, index: int) -> None:

@@ -194,6 +194,21 @@ class Session(Choices):
             self.engine.stop()
         self.changed.emit()
 
+    def use_run(self, run: Path) -> None:
+        """Take the model of an earlier run: to predict with, or to train on from.
+
+        Raises
+        ------
+        InputError
+            If the folder holds no model, or the engine is at work.
+        """
+        if self.phase != "idle":
+            raise InputError("engine", f"is {self.phase}", "Wait for its end, or press Stop")
+        if not (run / "model.safetensors").is_file():
+            raise InputError(run, "holds no model", "Choose a folder that training has made")
+        self.last_run, self.from_scratch = run, False
+        self._enter("idle", f"The model of {run.name} is ready to predict with, or to train on from.")
+
     @property
     def stopping(self) -> bool:
         """Whether the person has asked the running job to stop."""

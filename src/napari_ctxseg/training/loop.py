@@ -28,7 +28,7 @@ from napari_ctxseg.training.run import RunFolder, data_hash
 from napari_ctxseg.training.supervised import WARM_UP, Trainer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from pathlib import Path
 
     from napari_ctxseg.cases import Case
@@ -127,11 +127,12 @@ class _Session:
 
     def run(self, stop: Callable[[], bool], previewer: Previewer, *, resume: bool) -> Iterator[Event]:
         yield from self._begin(resume)
+        stopped = False
         if self.config.budget.steps is None:
-            yield from self._measure(stop, previewer)
-        steps = self.config.budget.steps or self.progress.step
+            stopped = yield from self._measure(stop, previewer)
+        steps = self.config.budget.steps or 0
         every = self.config.budget.val_every or max(1, min(200, steps // 10))
-        stopped = stop() and self.progress.step < steps
+        stopped = stopped or (stop() and self.progress.step < steps)
         while self.progress.step < steps and not stopped:
             yield from self._step(steps)
             yield from previewer.due(self.progress.step)
@@ -184,17 +185,19 @@ class _Session:
             Note(f"Going on from step {self.progress.step}"),
         ]
 
-    def _measure(self, stop: Callable[[], bool], previewer: Previewer) -> Iterator[Event]:
-        """Turn minutes into steps: time the steps of the warm-up, whose learning rate does not depend on their number."""
-        times = []
-        while self.progress.step < WARM_UP:
+    def _measure(self, stop: Callable[[], bool], previewer: Previewer) -> Generator[Event, None, bool]:
+        """Turn minutes into steps: time the steps of the warm-up, whose learning rate does not depend on their number.
+
+        Returns whether it was stopped; the budget then stays in minutes, and a resumed run measures it again.
+        """
+        times: list[float] = []
+        while self.progress.step < WARM_UP or len(times) < 4:
             began = time.monotonic()
             yield from self._step(0)
             times.append(time.monotonic() - began)
             yield from previewer.due(self.progress.step)
             if stop():
-                self._set_budget(self.progress.step, None)
-                return
+                return True
         seconds = sum(sorted(times)[: len(times) // 2]) / (len(times) // 2)
         began = time.monotonic()
         yield self._validate()
@@ -202,9 +205,10 @@ class _Session:
         every = max(10, round(cost / (VALIDATION_SHARE * seconds)))
         left = (self.config.budget.minutes or 0) * 60 - (time.monotonic() - self.started) - cost
         # Previews and saved states take a little too.
-        steps = WARM_UP + max(0, int(left / (seconds * 1.03 + cost / every)))
+        steps = self.progress.step + max(0, int(left / (seconds * 1.03 + cost / every)))
         self._set_budget(steps, min(every, max(10, steps // 4)))
         yield BudgetSet(steps, seconds)
+        return False
 
     def _set_budget(self, steps: int, every: int | None) -> None:
         minutes = self.config.budget.minutes
