@@ -252,18 +252,6 @@ def _bound_log() -> None:
         return
 
 
-def device_text(threads: int) -> str:
-    """What the job lane computes on, as the dock shows it."""
-    import torch
-
-    if torch.cuda.is_available():
-        free, _ = torch.cuda.mem_get_info()
-        return f"CUDA: {torch.cuda.get_device_name()}, {free / 2**30:.1f} GB free"
-    if torch.backends.mps.is_available():
-        return "Apple GPU (MPS)"
-    return f"CPU ({threads} thread{'s' if threads > 1 else ''})"
-
-
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser()
@@ -285,9 +273,11 @@ def main() -> None:
 
     import napari_ctxseg.inference
     import napari_ctxseg.training  # noqa: F401 - loaded now so that the first job starts at once
+    from napari_ctxseg.training.plan import device_text, resolve_device
 
     torch.set_num_threads(args.threads)
-    outbox.send({"type": "ready", "device": device_text(args.threads)})
+    device = resolve_device(DeviceConfig(threads=args.threads))
+    outbox.send({"type": "ready", "device": device_text(device)})
     Worker(inbox, outbox, args.scratch).serve()
     shutil.rmtree(args.scratch, ignore_errors=True)  # the viewer is gone: nobody else will
 
