@@ -217,7 +217,12 @@ class OptimConfig(Config):
     """Optimiser and its learning rate over the steps."""
 
     kind: Literal["adamw"] = "adamw"
-    lr: float = Field(1e-3, gt=0, title="Learning rate", description="Size of the first steps.")
+    lr: float | None = Field(
+        None,
+        gt=0,
+        title="Learning rate",
+        description="Size of the first steps. Left empty: 1e-3 in 2-D, 2e-3 in 3-D.",
+    )
     weight_decay: float = Field(
         1e-4, ge=0, title="Weight decay", description="Pull of the weights towards zero."
     )

@@ -48,7 +48,7 @@ class Trainer:
             network = make_network(config.network)
         self._plain = network
         optimiser = torch.optim.AdamW(
-            network.parameters(), lr=config.optim.lr, weight_decay=config.optim.weight_decay
+            network.parameters(), lr=config.optim.lr or 0.0, weight_decay=config.optim.weight_decay
         )
         self.network, self._optimiser = self._fabric.setup(network, optimiser)
         self._loss = make_loss(config.loss)
@@ -79,6 +79,7 @@ class Trainer:
     def lr(self, step: int, steps: int) -> float:
         """Learning rate of a step; `steps` is 0 while the budget is being measured."""
         # Weights that have learnt already need no gentle start.
+        assert self._optim.lr is not None
         rate = self._optim.lr * (1.0 if self._plan.config.init else min(1.0, (step + 1) / WARM_UP))
         if self._optim.schedule == "poly" and step >= WARM_UP and steps:
             rate *= max(0.0, 1 - step / steps) ** self._optim.power
