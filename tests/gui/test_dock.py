@@ -149,14 +149,10 @@ def test_settings_reach_the_configuration(dock, viewer, qtbot):
     panel.dims.setCurrentIndex(1)
     panel.unit.setCurrentText("steps")
     panel.amount.setValue(300)
-    panel.loss._editors["radius"].value = 9
+    panel.loss._editors["dice_weight"].value = 2
     config = dock.session.config
-    assert (config.network.dims, config.budget.steps, config.budget.minutes, config.loss.radius) == (
-        3,
-        300,
-        None,
-        9,
-    )
+    found = (config.network.dims, config.budget.steps, config.budget.minutes, config.loss.dice_weight)
+    assert found == (3, 300, None, 2)
 
 
 def test_open_button_reads_nifti_through_our_reader(dock, viewer, qtbot, tmp_path, monkeypatch):
@@ -281,5 +277,5 @@ def test_window_closed_during_training(tmp_path):
         time.sleep(0.1)
     if sys.platform == "linux":
         assert not Path(f"/proc/{pid}").exists(), "the engine outlived the viewer"
-    assert os.listdir(runs) == ["0001-dilated_balanced_ce"]
-    assert (runs / "0001-dilated_balanced_ce" / "model.safetensors").exists(), "the checkpoint is saved"
+    assert os.listdir(runs) == ["0001-dice_ce"]
+    assert (runs / "0001-dice_ce" / "model.safetensors").exists(), "the checkpoint is saved"
