@@ -96,6 +96,7 @@ class Session(Choices):
         self.status = ""
         self.fraction: float | None = None
         self.last_run: Path | None = None
+        self.closed = False
         self.history = History()
         self._job: _Job | None = None
         self._steps = self._number = 0
@@ -379,5 +380,5 @@ class Session(Choices):
     def close(self) -> None:
         """Let go of layers and engine. A running training saves a checkpoint and ends by itself."""
         self._watch(None)
-        self.phase, self._job = "idle", None
+        self.phase, self._job, self.closed = "idle", None, True
         self.engine.close()

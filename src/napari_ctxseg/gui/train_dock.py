@@ -106,7 +106,8 @@ class TrainDock(QWidget):
             self.session.status = str(error)
 
     def _warm(self, *_: object) -> None:
-        self.layer_panel.hold_new(False)
+        if not self.session.closed:  # the dock may be gone by now
+            self.layer_panel.hold_new(False)
 
     def _lay_out(self) -> None:
         inner = QWidget()
