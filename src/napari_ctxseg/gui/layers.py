@@ -211,7 +211,9 @@ def add_labels(
     with napari_works("insert a layer"):
         viewer.layers.insert(place, layer)
     if active is not None:
-        with napari_works("select a layer"):  # it swaps the layer controls, a widget of its own for each layer
+        with napari_works(
+            "select a layer"
+        ):  # it swaps the layer controls, a widget of its own for each layer
             viewer.layers.selection.active = active
     return layer
 
