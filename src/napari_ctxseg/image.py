@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 #: Label index of a pixel that nobody has labelled. It is never background.
 IGNORE = -1
 
-SPATIAL = "tzyx"
-
 
 @dataclass(frozen=True)
 class Source:

@@ -87,7 +87,7 @@ def test_train_predict_evaluate(files: Path, run: Path, tmp_path: Path) -> None:
     assert perfect["mean"]["hd95"] == 0
 
 
-def test_resume_after_a_stop_equals_the_whole_run(files: Path, run: Path, tmp_path: Path) -> None:
+def test_same_command_same_weights_and_resume_keeps_settings(files: Path, run: Path, tmp_path: Path) -> None:
     words = ("train", "--images", files / "images", "--labels", files / "labels", *FAST[2:], "--threads", 1)
     out = tmp_path / "r"
     whole = ctxseg(*words, "--steps", 6, "--out", tmp_path / "whole", "--json")

@@ -10,6 +10,7 @@ import pytest
 import tifffile
 
 from napari_ctxseg import dataset
+from napari_ctxseg.commands.predict import label_name
 from napari_ctxseg.config import DataConfig
 from napari_ctxseg.errors import FileError, InputError
 
@@ -126,3 +127,9 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "bad.nii.gz").write_bytes(b"not gzip")
     with pytest.raises(FileError, match=r"bad\.nii\.gz"):
         dataset.read_case(dataset.Pair("x", (tmp_path / "bad.nii.gz",)), DataConfig())
+
+
+def test_predictions_of_channel_files_are_named_like_their_labels(tmp_path: Path) -> None:
+    channels = touch(tmp_path, "p1_0000.tif", "p1_0001.tif")
+    assert [label_name(pair) for pair in dataset.pair_files(channels, None, 2)] == ["p1.tif"]
+    assert label_name(dataset.Pair("eye", (tmp_path / "eye.jpg",))) == "eye.png"

@@ -104,8 +104,6 @@ def test_annotate_train_stop_train_on_predict(make_napari_viewer_proxy, data_dir
             break
         train_on(dock, qtbot, max(10, SECONDS - used if not session.history.starts else SECONDS - spent))
         spent, used = cpu_seconds(pid) - cpu, time.monotonic() - start
-    if spent < 0.5 * SECONDS:
-        pytest.skip(f"the machine is too busy: the engine computed {spent:.0f} s in {used:.0f} s")
     assert session.history.starts, "the second run goes on where the first was stopped"
 
     qtbot.waitUntil(dock.predict_button.isEnabled)

@@ -55,7 +55,7 @@ def predict(
         run, DeviceConfig.model_validate({"accelerator": device or "auto", "threads": threads})
     )
     pairs = dataset.pair_files(paths, None, model.channels)
-    targets = {pair.name: out / label_name(pair.images[0]) for pair in pairs}
+    targets = {pair.name: out / label_name(pair) for pair in pairs}
     _check_output(out, targets.values(), paths, overwrite)
     done, failed = [], []
     with report.progress("predicting", len(pairs), as_json=as_json) as show:
@@ -101,11 +101,13 @@ def predict_labels(model: Any, case: Case, show: Callable[[float], None] = lambd
     return labels
 
 
-def label_name(image: Path) -> str:
-    """Name of the label file of an image: same stem and format; JPEG would change values, so it becomes PNG."""
-    suffix = io.suffix_of(image)
-    kept = suffix if suffix in io.LABEL_SUFFIXES else ".png"
-    return f"{io.stem_of(image)}{kept}"
+def label_name(pair: dataset.Pair) -> str:
+    """Name of the label file of an image: same stem and format; JPEG would change values, so it becomes PNG.
+
+    The stem of several channel files is what they have in common, as it is for label files to train on.
+    """
+    suffix = io.suffix_of(pair.images[0])
+    return f"{pair.name}{suffix if suffix in io.LABEL_SUFFIXES else '.png'}"
 
 
 def _check_output(out: Path, targets: Any, sources: Sequence[Path], overwrite: bool) -> None:

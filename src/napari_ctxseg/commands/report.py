@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 import warnings
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
 FAILED, INTERRUPTED = 1, 130
-
-logger = logging.getLogger(__name__)
 
 
 @contextmanager

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 #: Slices per block sent: small enough to be written into a layer without a stall.
 BLOCK = 8
-#: A slab of logits whose rows are reduced to classes at once.
+#: Seconds between two words about progress.
 PROGRESS_EVERY = 0.1
 
 

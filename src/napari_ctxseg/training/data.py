@@ -10,7 +10,6 @@ import torch
 
 from napari_ctxseg.cases import Case, class_indices
 from napari_ctxseg.errors import InputError
-from napari_ctxseg.image import IGNORE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -131,11 +130,6 @@ def _positions(indices: NDArray[np.int16], classes: int) -> dict[int, NDArray[np
             )
             found[index] = np.stack(np.unravel_index(chosen, indices.shape), axis=1).astype(np.int32)
     return found
-
-
-def labelled_share(sample: Sample) -> float:
-    """Share of voxels with a label."""
-    return float((sample.target != IGNORE).float().mean())
 
 
 def check_trainable(samples: Sequence[Sample], classes: Mapping[str, int]) -> list[str]:

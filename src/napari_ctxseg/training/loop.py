@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
 
     from napari_ctxseg.cases import Case
     from napari_ctxseg.config import RunConfig
-
-logger = logging.getLogger(__name__)
 
 #: Seconds between saved states: what a power failure may cost.
 SAVE_EVERY = 10.0
