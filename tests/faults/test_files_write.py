@@ -1,5 +1,6 @@
 """Writing labels when the disk, the folder or the process lets us down."""
 
+import contextlib
 import errno
 import os
 import signal
@@ -35,25 +36,29 @@ def temps(folder):
     return [entry.name for entry in folder.iterdir() if ".tmp" in entry.name]
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_files():
-    """A limit on file size: writes beyond it fail as on a full disk, in C libraries too."""
+    """A limit on file size: writes beyond it fail as on a full disk, in C libraries too.
+
+    Only around the call under test: pytest's own output may be a file beyond the limit.
+    """
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1500, old[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, old)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_full_disk_leaves_the_old_file_and_nothing_else(suffix, tmp_path, request):
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(suffix, tmp_path):
     labels, like = fitting(suffix)
     path = tmp_path / f"a{suffix}"
     io.write_labels(path, labels, like)
     before = {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()}
-    request.getfixturevalue("small_files")
-    with pytest.raises(FileError, match=r"a\.\w+.*(disk|quota).*full"):
+    with small_files(), pytest.raises(FileError, match=r"a\.\w+.*(disk|quota).*full"):
         io.write_labels(path, labels + 1, like)
     assert {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()} == before
 
