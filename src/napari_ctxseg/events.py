@@ -126,6 +126,27 @@ class PredictionFinished(Event):
 
 
 @dataclass(frozen=True)
+class LossMaps(Event):
+    """What a loss looks at in one slice or volume, see `napari_ctxseg.losses.anatomy.Anatomy`.
+
+    `request` is the number of the request it answers; `boxes` holds (start, stop) per axis for each box.
+    """
+
+    request: int
+    seconds: float
+    far: float | None = None
+    loss: float | None = None
+    boxes: tuple[tuple[tuple[int, int], ...], ...] = ()
+    weight: NDArray[Any] | None = None
+    roi: NDArray[Any] | None = None
+    contour: NDArray[Any] | None = None
+    interior: NDArray[Any] | None = None
+    dilated: NDArray[Any] | None = None
+    ce: NDArray[Any] | None = None
+    weighted: NDArray[Any] | None = None
+
+
+@dataclass(frozen=True)
 class JobFailed(Event):
     """A job ended with an error. `remedy` may be empty; `log` is the path of the traceback."""
 

@@ -4,35 +4,65 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter
-
-from napari_ctxseg.config import Config, ContextCE, CrossEntropy, DiceCE, DilatedBalancedCE, LossConfig
-from napari_ctxseg.losses.base import Loss, SpatialLoss
+from napari_ctxseg import config as c
+from napari_ctxseg.losses.base import Loss, PixelLoss, RegionLoss, SpatialLoss, Views
+from napari_ctxseg.losses.combined import SumLoss
 from napari_ctxseg.losses.context import ContextCELoss
-from napari_ctxseg.losses.cross_entropy import CELoss
+from napari_ctxseg.losses.contour import ContourWeightedCELoss, SeparableDiceLoss
+from napari_ctxseg.losses.cross_entropy import BalancedCELoss, CELoss, FocalLoss, WeightedCELoss
 from napari_ctxseg.losses.dilated import DilatedBalancedCELoss
-from napari_ctxseg.losses.overlap import DiceCELoss
+from napari_ctxseg.losses.gap import DistanceWeightedCELoss
+from napari_ctxseg.losses.overlap import DiceLoss, GeneralizedDiceLoss, LogJaccardLoss
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
+def _dice_ce(config: c.DiceCE) -> Loss:
+    dice = c.Dice(reduction=config.reduction, smooth=config.smooth)
+    return SumLoss([(config.ce_weight, make_loss(c.CrossEntropy())), (config.dice_weight, make_loss(dice))])
+
+
+def _contour_weighted_ce_dice(config: c.ContourWeightedCEDice) -> Loss:
+    ce = c.ContourWeightedCE(contour=config.contour, alpha=config.alpha)
+    dice = c.SeparableDice(
+        contour=config.contour, balance=config.balance, reduction=config.reduction, smooth=config.smooth
+    )
+    return SumLoss([(config.ce_weight, make_loss(ce)), (config.dice_weight, make_loss(dice))])
+
+
+def _sum(config: c.Sum) -> Loss:
+    return SumLoss([(term.weight, make_loss(term.loss)) for term in config.terms])
+
+
 #: Configuration class -> builder.
-LOSSES: dict[type[Config], Callable[[Any], Loss]] = {
-    CrossEntropy: CELoss,
-    DiceCE: DiceCELoss,
-    ContextCE: ContextCELoss,
-    DilatedBalancedCE: DilatedBalancedCELoss,
+LOSSES: dict[type[c.Config], Callable[[Any], Loss]] = {
+    c.CrossEntropy: CELoss,
+    c.WeightedCE: WeightedCELoss,
+    c.BalancedCE: BalancedCELoss,
+    c.Focal: FocalLoss,
+    c.Dice: DiceLoss,
+    c.DiceCE: _dice_ce,
+    c.LogJaccard: LogJaccardLoss,
+    c.GeneralizedDice: GeneralizedDiceLoss,
+    c.DistanceWeightedCE: DistanceWeightedCELoss,
+    c.ContextCE: ContextCELoss,
+    c.DilatedBalancedCE: DilatedBalancedCELoss,
+    c.ContourWeightedCE: ContourWeightedCELoss,
+    c.SeparableDice: SeparableDiceLoss,
+    c.ContourWeightedCEDice: _contour_weighted_ce_dice,
+    c.Sum: _sum,
 }
 
 
-def make_loss(config: Config | dict[str, Any] | str) -> Loss:
+def make_loss(config: c.Config | dict[str, Any] | str) -> Loss:
     """Build a loss.
 
     Parameters
     ----------
     config : configuration, dict or str
         ``{"kind": "dilated_balanced_ce", "radius": 20}``, the matching configuration object, or a bare name for its
-        defaults.
+        defaults. ``{"kind": "context_ce", "preset": "released"}`` expands to that preset.
 
     Raises
     ------
@@ -46,8 +76,17 @@ def make_loss(config: Config | dict[str, Any] | str) -> Loss:
     >>> float(loss(torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.int64)))  # ln 2
     0.6931471824645996
     """
-    checked: Any = TypeAdapter(LossConfig).validate_python(config)
+    checked = c.parse_loss(config)
     return LOSSES[type(checked)](checked)
 
 
-__all__ = ["LOSSES", "Loss", "SpatialLoss", "make_loss"]
+__all__ = [
+    "LOSSES",
+    "Loss",
+    "PixelLoss",
+    "RegionLoss",
+    "SpatialLoss",
+    "SumLoss",
+    "Views",
+    "make_loss",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +14,8 @@ from napari_ctxseg.image import IGNORE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from napari_ctxseg.maps.roi import Box
 
 Logits = Tensor | tuple[Tensor, ...] | list[Tensor]
 
@@ -33,13 +36,28 @@ def check(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError(
             f"logits {tuple(logits.shape)} need a target of shape (B, *S), got {tuple(target.shape)}"
         )
-    if target.dtype.is_floating_point or target.dtype.is_complex or target.dtype == torch.bool:
-        raise ValueError(f"target must hold integer class indices, got {target.dtype}")
+    check_target(target)
+    if not logits.dtype.is_floating_point:
+        raise ValueError(f"logits must be floating point, got {logits.dtype}")
     # On a GPU an out-of-range label would poison the whole process, so it is looked for here on small summaries.
     low, high = (int(v) for v in torch.aminmax(target)) if target.numel() else (0, 0)
     if low < IGNORE or high >= logits.shape[1]:
         raise ValueError(f"labels run from {low} to {high}, but the network has {logits.shape[1]} classes")
     return logits.to(torch.promote_types(logits.dtype, torch.float32)), target.long()
+
+
+def check_target(target: Tensor) -> None:
+    """Refuse a target that cannot hold class indices.
+
+    Raises
+    ------
+    ValueError
+        If it is not of integers, or has neither two nor three spatial axes.
+    """
+    if target.dtype.is_floating_point or target.dtype.is_complex or target.dtype == torch.bool:
+        raise ValueError(f"target must hold integer class indices, got {target.dtype}")
+    if target.ndim not in (3, 4):
+        raise ValueError(f"target must be (B, y, x) or (B, z, y, x), got shape {tuple(target.shape)}")
 
 
 def ce_map(logits: Tensor, target: Tensor) -> Tensor:
@@ -67,13 +85,16 @@ def spacing_of(target: Tensor, spacing: Sequence[float] | None) -> tuple[float, 
 class Loss(nn.Module):
     """Base: a loss of one head; under deep supervision the heads' losses are added."""
 
+    #: How far the training is, 0 to 1; losses that change on the way read it. The trainer sets it.
+    progress: float = 0.0
+
     def forward(self, logits: Logits, target: Tensor, spacing: Sequence[float] | None = None) -> Tensor:
         """Loss of a batch.
 
         Parameters
         ----------
         logits : Tensor, shape ``(B, C, *S)``, or a tuple of them
-            Network output before the softmax, full size.
+            Network output before the softmax, full size. One that is not finite makes the loss not finite.
         target : Tensor of integers, shape ``(B, *S)``
             Class indices, `IGNORE` where unlabelled.
         spacing : sequence of float, optional
@@ -90,15 +111,83 @@ class Loss(nn.Module):
             If shapes, types, labels or spacing do not fit.
         """
         heads = list(logits) if isinstance(logits, tuple | list) else [logits]
+        if not heads:
+            raise ValueError("there are no logits")
         checked = [check(head, target) for head in heads]
-        return self.heads([head for head, _ in checked], checked[0][1], spacing)
+        return self.heads([head for head, _ in checked], checked[0][1], spacing_of(target, spacing))
 
     @abstractmethod
-    def heads(self, logits: list[Tensor], target: Tensor, spacing: Sequence[float] | None) -> Tensor:
+    def heads(self, logits: list[Tensor], target: Tensor, spacing: tuple[float, ...]) -> Tensor:
         """Loss of all heads, arguments checked."""
 
+    def views(self, target: Tensor, classes: int, spacing: tuple[float, ...]) -> Views:
+        """What leads to the weights: regions, contours, dilated classes. Empty where there is nothing to see."""
+        return Views()
 
-class SpatialLoss(Loss):
+
+@dataclass
+class Views:
+    """Intermediate results worth seeing, each of shape ``(B, *S)``, or None.
+
+    Attributes
+    ----------
+    roi : Tensor of bool
+        Regions of interest.
+    boxes : list of list of boxes
+        Boxes of each sample, as (start, stop) per axis.
+    contour : Tensor of float32
+        Membership in the contour, 0 to 1.
+    interior : Tensor of int64
+        Class indices of what is left of the foreground inside its contour, 0 elsewhere.
+    dilated : Tensor of int64
+        Foreground class whose dilation decides the weight, 0 where none reaches.
+    """
+
+    roi: Tensor | None = None
+    boxes: list[list[Box]] = field(default_factory=list)
+    contour: Tensor | None = None
+    interior: Tensor | None = None
+    dilated: Tensor | None = None
+
+    def joined(self, other: Views) -> Views:
+        """These, with the other's where there are none."""
+        return Views(
+            **{
+                f.name: getattr(self, f.name) if _there(getattr(self, f.name)) else getattr(other, f.name)
+                for f in fields(self)
+            }
+        )
+
+
+def _there(value: Tensor | list[list[Box]] | None) -> bool:
+    return bool(value) if isinstance(value, list) else value is not None
+
+
+class RegionLoss(Loss):
+    """A loss of whole regions: it has no value per pixel."""
+
+    @abstractmethod
+    def one(self, logits: Tensor, target: Tensor, spacing: tuple[float, ...]) -> Tensor:
+        """Loss of one head."""
+
+    def heads(self, logits: list[Tensor], target: Tensor, spacing: tuple[float, ...]) -> Tensor:
+        """Sum over heads."""
+        return torch.stack([self.one(head, target, spacing) for head in logits]).sum()
+
+
+class PixelLoss(Loss):
+    """A loss that is a sum over pixels."""
+
+    @abstractmethod
+    def pixels(self, logits: Tensor, target: Tensor, spacing: tuple[float, ...]) -> Tensor:
+        """Share of each pixel in the loss, shape ``(B, *S)``."""
+
+    def heads(self, logits: list[Tensor], target: Tensor, spacing: tuple[float, ...]) -> Tensor:
+        """Sum over pixels and heads."""
+        return torch.stack([self.pixels(head, target, spacing).sum() for head in logits]).sum()
+
+
+class SpatialLoss(PixelLoss):
     """A weighted cross-entropy: ``loss == (weight_map * ce_map).sum()`` with all normalisers inside the map."""
 
     @abstractmethod
@@ -122,12 +211,21 @@ class SpatialLoss(Loss):
         Returns
         -------
         Tensor of float32, shape ``(B, *S)``
-        """
-        n = classes if classes is not None else max(2, int(target.max()) + 1) if target.numel() else 2
-        with torch.no_grad():
-            return self.weights(target.long(), n, spacing_of(target, spacing))
 
-    def heads(self, logits: list[Tensor], target: Tensor, spacing: Sequence[float] | None) -> Tensor:
+        Raises
+        ------
+        ValueError
+            If the target holds no integers or the spacing does not fit.
+        """
+        return _weight_map(self, target, spacing, classes)
+
+    def pixels(self, logits: Tensor, target: Tensor, spacing: tuple[float, ...]) -> Tensor:
+        """Weighted cross-entropy of each pixel."""
+        return self.weight_map(target, spacing, classes=logits.shape[1]).to(logits.dtype) * ce_map(
+            logits, target
+        )
+
+    def heads(self, logits: list[Tensor], target: Tensor, spacing: tuple[float, ...]) -> Tensor:
         """Weight map once, applied to every head."""
         weights = self.weight_map(target, spacing, classes=logits[0].shape[1])
         total = logits[0].sum() * 0.0
@@ -136,12 +234,15 @@ class SpatialLoss(Loss):
         return total
 
 
+def _weight_map(
+    loss: SpatialLoss, target: Tensor, spacing: Sequence[float] | None, classes: int | None
+) -> Tensor:
+    check_target(target)
+    n = classes if classes is not None else max(2, int(target.max()) + 1) if target.numel() else 2
+    with torch.no_grad():
+        return loss.weights(target.long(), n, spacing_of(target, spacing))
+
+
 def valid_mask(target: Tensor) -> Tensor:
     """Labelled pixels."""
     return target != IGNORE
-
-
-def per_sample(mask: Tensor) -> Tensor:
-    """A mask turned into weights that sum to one in each sample where it holds anything: mean over the mask."""
-    count = mask.flatten(1).sum(dim=1).clamp(min=1)
-    return mask.float() / count.view(-1, *[1] * (mask.ndim - 1))

@@ -1,4 +1,4 @@
-"""Soft Dice with cross-entropy."""
+"""Losses of overlapping areas: soft Dice, log Jaccard, generalized Dice."""
 
 from __future__ import annotations
 
@@ -7,59 +7,112 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from napari_ctxseg.losses.base import Loss, ce_map, valid_mask
+from napari_ctxseg.losses.base import RegionLoss, valid_mask
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor
 
-    from napari_ctxseg.config import DiceCE
-
-#: Keeps 0 / 0 away; far below one pixel.
-EPS = 1e-5
+    from napari_ctxseg.config import Dice, GeneralizedDice, LogJaccard
 
 
-def soft_dice(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Soft Dice of each foreground class of each sample, over the labelled pixels.
+#: The released generalized Dice adds this to the squared size, so that an absent class weighs 1000.
+RELEASED = 1e-3
 
-    ``2 sum(p g) / (sum p + sum g)``, without squares (methods 2.4, equation 2).
+
+def class_probabilities(logits: Tensor, target: Tensor, *, background: bool = False) -> tuple[Tensor, Tensor]:
+    """Softmax probabilities and truth of the foreground classes, both 0 where unlabelled.
 
     Parameters
     ----------
     logits : Tensor, shape ``(B, C, *S)``
     target : Tensor of int64, shape ``(B, *S)``
+    background : bool
+        Whether class 0 is kept.
 
     Returns
     -------
-    dice : Tensor, shape ``(B, C - 1)``
-    present : Tensor of bool, shape ``(B, C - 1)``
-        Whether the class is in the sample's labels.
+    probability, truth : Tensor, shape ``(B, C - 1, *S)`` or ``(B, C, *S)``
     """
+    first = 0 if background else 1
     valid = valid_mask(target).unsqueeze(1)
-    probability = logits.softmax(dim=1) * valid
-    truth = functional.one_hot(target.clamp(min=0), logits.shape[1]).movedim(-1, 1).to(logits.dtype) * valid
-    axes = tuple(range(2, logits.ndim))
-    overlap = (probability * truth).sum(axes)[:, 1:]
-    size = truth.sum(axes)[:, 1:]
-    dice = (2 * overlap + EPS) / (probability.sum(axes)[:, 1:] + size + EPS)
-    return dice, size > 0
+    probability = logits.softmax(dim=1)[:, first:] * valid
+    truth = functional.one_hot(target.clamp(min=0), logits.shape[1]).movedim(-1, 1)[:, first:]
+    return probability, truth.to(logits.dtype) * valid
 
 
-class DiceCELoss(Loss):
-    """Mean cross-entropy plus one minus soft Dice, averaged over the foreground classes present in each sample."""
+def dice_of_sums(
+    overlap: Tensor, predicted: Tensor, true: Tensor, *, present: Tensor, macro: bool, smooth: float
+) -> Tensor:
+    """One minus Dice from sums per sample and class, all of shape ``(B, K)``.
 
-    def __init__(self, config: DiceCE) -> None:
+    Macro: mean over the classes present of each sample, then over the samples. Micro: all pooled; 0 with nothing to pool.
+    """
+    if not macro:
+        pooled = (2 * overlap.sum() + smooth) / (predicted.sum() + true.sum() + smooth)
+        return 1 - pooled
+    dice = (2 * overlap + smooth) / (predicted + true + smooth)
+    return (((1 - dice) * present).sum(dim=1) / present.sum(dim=1).clamp(min=1)).mean()
+
+
+class DiceLoss(RegionLoss):
+    """One minus ``(2 sum p g + eps) / (sum p + sum g + eps)`` over the foreground classes (methods 2.4, equation 2)."""
+
+    def __init__(self, config: Dice) -> None:
         super().__init__()
-        self._dice, self._ce = config.dice_weight, config.ce_weight
+        self._macro, self._smooth = config.reduction == "macro", config.smooth
 
-    def heads(self, logits: list[Tensor], target: Tensor, spacing: Sequence[float] | None) -> Tensor:
-        """Sum over heads."""
-        return torch.stack([self._one(head, target) for head in logits]).sum()
+    def one(self, logits: Tensor, target: Tensor, spacing: tuple[float, ...]) -> Tensor:
+        """Dice over the labelled pixels."""
+        probability, truth = class_probabilities(logits, target)
+        size = truth.flatten(2).sum(2)
+        return dice_of_sums(
+            (probability * truth).flatten(2).sum(2),
+            probability.flatten(2).sum(2),
+            size,
+            present=size > 0,
+            macro=self._macro,
+            smooth=self._smooth,
+        )
 
-    def _one(self, logits: Tensor, target: Tensor) -> Tensor:
-        valid = valid_mask(target).sum().clamp(min=1)
-        ce = ce_map(logits, target).sum() / valid
-        dice, present = soft_dice(logits, target)
-        per_image = ((1 - dice) * present).sum(dim=1) / present.sum(dim=1).clamp(min=1)
-        return self._ce * ce + self._dice * per_image.mean()
+
+class LogJaccardLoss(RegionLoss):
+    """``-sum_c ln (I + eps) / (U + eps)``, sums over the whole batch, background included (methods 2.1).
+
+    A class absent from the batch is left out: its union is the predicted area alone, and the logarithm of an empty
+    intersection would be all that is left of the loss.
+    """
+
+    def __init__(self, config: LogJaccard) -> None:
+        super().__init__()
+        self._smooth = config.smooth
+
+    def one(self, logits: Tensor, target: Tensor, spacing: tuple[float, ...]) -> Tensor:
+        """Logarithms over the labelled pixels."""
+        probability, truth = class_probabilities(logits, target, background=True)
+        axes = (0, *range(2, logits.ndim))
+        overlap, size = (probability * truth).sum(axes), truth.sum(axes)
+        union = probability.sum(axes) + size - overlap
+        terms = -torch.log((overlap + self._smooth) / (union + self._smooth))
+        return (terms * (size > 0)).sum()
+
+
+class GeneralizedDiceLoss(RegionLoss):
+    """``1 - 2 sum_c w_c I_c / sum_c w_c (P_c + G_c)``, ``w_c = 1 / G_c^2``, over the foreground of each sample."""
+
+    def __init__(self, config: GeneralizedDice) -> None:
+        super().__init__()
+        self._skip, self._smooth = config.absent == "skip", config.smooth
+
+    def one(self, logits: Tensor, target: Tensor, spacing: tuple[float, ...]) -> Tensor:
+        """Mean over the samples."""
+        probability, truth = class_probabilities(logits, target)
+        size = truth.flatten(2).sum(2)
+        weight = 1 / (size * size + RELEASED)
+        if self._skip:
+            weight = torch.where(size > 0, 1 / (size * size).clamp(min=1), 0.0)
+        overlap = (weight * (probability * truth).flatten(2).sum(2)).sum(1)
+        areas = (weight * (probability.flatten(2).sum(2) + size)).sum(1)
+        labelled = valid_mask(target).flatten(1).any(1)
+        if self._skip:
+            return ((1 - 2 * overlap / areas.clamp(min=1e-30)) * (areas > 0)).mean()
+        return ((1 - 2 * (overlap + self._smooth) / (areas + self._smooth)) * labelled).mean()

@@ -102,6 +102,7 @@ class Trainer:
         batch = self._sampler.batch(step)
         # Networks with dropout draw from torch's own generator; a resumed run must draw the same.
         torch.manual_seed(self._plan.config.seed * 1_000_003 + step)
+        self._loss.progress = step / steps if steps else 0.0
         loss = self._loss_of(batch)
         self._optimiser.zero_grad()
         self._fabric.backward(loss)

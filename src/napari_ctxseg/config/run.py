@@ -1,113 +1,18 @@
-"""Frozen configurations, equal in Python, YAML and the form on the screen. No torch here.
-
-Every class with a ``kind`` has exactly one builder in the table of its package (``LOSSES``, ``NETWORKS``, ``METHODS``).
-Titles and descriptions are what the person reads: they become labels and tooltips.
-"""
+"""A run's whole configuration, and reading it from YAML and assignments."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from napari_ctxseg.config.base import Config, named
+from napari_ctxseg.config.losses import DiceCE, LossConfig
 from napari_ctxseg.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-class Config(BaseModel):
-    """Base of all configurations: frozen, and strict about names."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-
-def _named(value: Any) -> Any:
-    """A bare name stands for its defaults."""
-    return {"kind": value} if isinstance(value, str) else value
-
-
-Unit = Literal["world", "px", "fraction"]
-
-# ---------------------------------------------------------------- regions of interest
-
-
-class StaticRoi(Config):
-    """Window of one size around the foreground's centroid, shifted inside the image (context CE, section 3.1)."""
-
-    kind: Literal["static"] = "static"
-    size: int = Field(
-        64, ge=1, title="Side", description="Side of the window in pixels, the same for every image."
-    )
-
-
-class DynamicRoi(Config):
-    """Tight box around all foreground of the image, with a margin (context CE, section 3.2)."""
-
-    kind: Literal["dynamic"] = "dynamic"
-    margin: int = Field(0, ge=0, title="Margin", description="Pixels added to the box on each side.")
-
-
-RoiConfig = Annotated[StaticRoi | DynamicRoi, Field(discriminator="kind"), BeforeValidator(_named)]
-
-# ---------------------------------------------------------------- losses
-
-
-class CrossEntropy(Config):
-    """Plain cross-entropy: every labelled pixel counts the same."""
-
-    kind: Literal["ce"] = "ce"
-
-
-class DiceCE(Config):
-    """Cross-entropy plus soft Dice over the foreground classes present in the sample."""
-
-    kind: Literal["dice_ce"] = "dice_ce"
-    dice_weight: float = Field(1.0, ge=0, title="Dice weight", description="Factor of the Dice term.")
-    ce_weight: float = Field(1.0, ge=0, title="CE weight", description="Factor of the cross-entropy term.")
-
-
-class ContextCE(Config):
-    """Cross-entropy of the image plus cross-entropy of a window around the structure (Murugesan et al. 2020)."""
-
-    kind: Literal["context_ce"] = "context_ce"
-    roi: RoiConfig = Field(
-        DynamicRoi(), title="Region of interest", description="How the window around the structure is found."
-    )
-    weight: float = Field(
-        1.0,
-        ge=0,
-        title="Context weight",
-        description="Lambda: how much the window's mean counts beside the image's.",
-    )
-
-
-class DilatedBalancedCE(Config):
-    """Class-balanced cross-entropy whose weights reach a radius beyond each class (Hosseini & Soleymani 2024)."""
-
-    kind: Literal["dilated_balanced_ce"] = "dilated_balanced_ce"
-    radius: float = Field(
-        20.0,
-        ge=0,
-        title="Radius",
-        description="How far beyond the structure its weight reaches. 0 is balanced CE; very large is plain CE.",
-    )
-    unit: Unit = Field(
-        "px",
-        title="Unit",
-        description="px: voxels of the finest in-plane axis; world: the unit of the spacing; "
-        "fraction: of the shorter in-plane side.",
-    )
-
-
-LossConfig = Annotated[
-    CrossEntropy | DiceCE | ContextCE | DilatedBalancedCE,
-    Field(discriminator="kind"),
-    BeforeValidator(_named),
-]
-
-# ---------------------------------------------------------------- networks and methods
 
 
 class UNetConfig(Config):
@@ -132,7 +37,7 @@ class UNetConfig(Config):
     )
 
 
-NetworkConfig = Annotated[UNetConfig, BeforeValidator(_named)]
+NetworkConfig = Annotated[UNetConfig, BeforeValidator(named)]
 
 
 class SupervisedConfig(Config):
@@ -141,7 +46,7 @@ class SupervisedConfig(Config):
     kind: Literal["supervised"] = "supervised"
 
 
-MethodConfig = Annotated[SupervisedConfig, BeforeValidator(_named)]
+MethodConfig = Annotated[SupervisedConfig, BeforeValidator(named)]
 
 # ---------------------------------------------------------------- a run
 
@@ -299,11 +204,6 @@ class RunConfig(Config):
     def updated(self, **sections: Any) -> RunConfig:
         """A copy with whole sections replaced, validated again."""
         return RunConfig.model_validate({**self.model_dump(), **sections})
-
-
-def to_yaml(config: Config) -> str:
-    """Configuration as YAML text; `from_yaml` gives it back equal."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
 def parse_config(values: Any, where: str = "configuration") -> RunConfig:

@@ -1,0 +1,139 @@
+"""What a loss looks at, as arrays for the screen and for files; computed by the very code that trains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from napari_ctxseg.losses import PixelLoss, SpatialLoss, SumLoss, make_loss
+from napari_ctxseg.losses.base import ce_map, spacing_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from napari_ctxseg.config import Config
+
+Boxes = tuple[tuple[tuple[int, int], ...], ...]
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Maps of one image; None where the loss has no such thing.
+
+    Attributes
+    ----------
+    weight : array of float32, shape ``*S``
+        Weight of each pixel with all normalisers, 0 where unlabelled.
+    far : float
+        Weight of the labelled background pixel that is farthest from all foreground, to compare with.
+    roi, contour, interior, dilated : array, shape ``*S``
+        See `napari_ctxseg.losses.base.Views`: regions (bool), contour (float32), interior and dilated (class indices).
+    boxes : tuple
+        Boxes of the regions, as (start, stop) per axis.
+    ce, weighted : array of float32, shape ``*S``
+        Cross-entropy of each pixel, and its share in the loss; only with logits.
+    loss : float
+        The loss itself; only with logits.
+    """
+
+    weight: NDArray[np.float32] | None = None
+    far: float | None = None
+    roi: NDArray[np.bool_] | None = None
+    boxes: Boxes = ()
+    contour: NDArray[np.float32] | None = None
+    interior: NDArray[Any] | None = None
+    dilated: NDArray[Any] | None = None
+    ce: NDArray[np.float32] | None = None
+    weighted: NDArray[np.float32] | None = None
+    loss: float | None = None
+
+
+def anatomy(
+    config: Config | dict[str, Any] | str,
+    target: NDArray[Any],
+    spacing: Sequence[float] | None = None,
+    *,
+    classes: int | None = None,
+    logits: Tensor | None = None,
+    progress: float = 1.0,
+) -> Anatomy:
+    """Everything a loss looks at in one image.
+
+    Parameters
+    ----------
+    config : configuration, dict or str
+        See `make_loss`.
+    target : array of integers, shape ``*S``
+        Class indices, -1 where unlabelled; two or three axes.
+    spacing : sequence of float, optional
+        One positive number per axis.
+    classes : int, optional
+        Number of classes, background included; the highest index plus one when left out.
+    logits : Tensor, optional, shape ``(C, *S)``
+        Of a network, for the maps of cross-entropy and loss.
+    progress : float
+        How far the training is, 0 to 1, for losses that change on the way.
+
+    Returns
+    -------
+    Anatomy
+
+    Raises
+    ------
+    ValueError
+        If target, spacing or logits do not fit.
+    """
+    loss = make_loss(config)
+    loss.progress = progress
+    labels = torch.from_numpy(np.array(target))[None]
+    with torch.no_grad():
+        weight = None
+        if isinstance(loss, SpatialLoss | SumLoss):
+            weight = loss.weight_map(labels, spacing, classes=classes)
+        labels, steps = labels.long(), spacing_of(labels, spacing)
+        n = classes or max(2, int(labels.max()) + 1 if labels.numel() else 2)
+        views = loss.views(labels, n, steps)
+        ce = weighted = value = None
+        if logits is not None:
+            head = logits[None].float()
+            value = float(loss(head, labels, spacing))
+            ce = ce_map(head, labels)
+            if isinstance(loss, PixelLoss | SumLoss):
+                weighted = loss.pixels(head, labels, steps)
+    shown = _array(weight)
+    return Anatomy(
+        weight=shown,
+        far=None if shown is None else _far_background(shown, np.asarray(target), steps),
+        roi=_array(views.roi),
+        boxes=tuple(views.boxes[0]) if views.boxes else (),
+        contour=_array(views.contour),
+        interior=_array(views.interior),
+        dilated=_array(views.dilated),
+        ce=_array(ce),
+        weighted=_array(weighted),
+        loss=value,
+    )
+
+
+def _array(values: Tensor | None) -> NDArray[Any] | None:
+    return None if values is None else np.ascontiguousarray(values[0].cpu().numpy())
+
+
+def _far_background(
+    weight: NDArray[np.float32], target: NDArray[Any], spacing: Sequence[float]
+) -> float | None:
+    background = target == 0
+    if not background.any():
+        return None
+    if not (target > 0).any():
+        return float(weight[background].max())
+    distance = ndimage.distance_transform_edt(target <= 0, sampling=spacing)
+    place = np.unravel_index(int(np.argmax(np.where(background, distance, -1))), target.shape)
+    return float(weight[place])

@@ -1,0 +1,79 @@
+"""Contour-weighted cross-entropy and separable Dice (methods 2.4)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from napari_ctxseg.losses.base import RegionLoss, SpatialLoss, Views, valid_mask
+from napari_ctxseg.losses.overlap import class_probabilities, dice_of_sums
+from napari_ctxseg.maps.contour import contour_band, inner_band
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_ctxseg.config import ContourConfig, ContourWeightedCE, SeparableDice
+
+
+class ContourWeightedCELoss(SpatialLoss):
+    """``sum (1 + alpha C) l / |V|`` over the labelled pixels of the batch, C the contour band (equation 10)."""
+
+    def __init__(self, config: ContourWeightedCE) -> None:
+        super().__init__()
+        self._contour, self._alpha = config.contour, config.alpha
+
+    def weights(self, target: Tensor, classes: int, spacing: tuple[float, ...]) -> Tensor:
+        """One plus alpha on the contour, over the number of labelled pixels."""
+        valid = valid_mask(target)
+        band = contour_band(target, self._contour, spacing)
+        return (1 + self._alpha * band) * valid / valid.sum().clamp(min=1)
+
+    def views(self, target: Tensor, classes: int, spacing: tuple[float, ...]) -> Views:
+        """The band, and what it leaves of the structures."""
+        return contour_views(target, self._contour, spacing)
+
+
+class SeparableDiceLoss(RegionLoss):
+    """``lambda L_c + (1 - lambda) L_nc``: one minus soft Dice on each class's inner contour, and on the rest.
+
+    Macro: per class and sample, mean over the foreground classes present in the sample, then over the batch (absent
+    classes are left to a cross-entropy). Micro: all pairs of foreground class and voxel of the batch pooled, as released.
+    On the contour the truth is 1 throughout, so L_c is a pure soft recall.
+    """
+
+    def __init__(self, config: SeparableDice) -> None:
+        super().__init__()
+        self._contour, self._balance = config.contour, config.balance
+        self._macro, self._smooth = config.reduction == "macro", config.smooth
+
+    def one(self, logits: Tensor, target: Tensor, spacing: tuple[float, ...]) -> Tensor:
+        """Both parts mixed."""
+        with torch.no_grad():
+            band = inner_band(target, self._contour, spacing).to(logits.dtype)[:, None]
+        probability, truth = class_probabilities(logits, target)
+        rim = truth * band
+        rest = valid_mask(target)[:, None] * (1 - rim)
+        total = torch.zeros((), dtype=logits.dtype, device=logits.device)
+        for share, part in ((self._balance, rim), (1 - self._balance, rest)):
+            total = total + share * dice_of_sums(
+                (probability * truth * part).flatten(2).sum(2),
+                (probability * part).flatten(2).sum(2),
+                (truth * part).flatten(2).sum(2),
+                present=truth.flatten(2).any(2),
+                macro=self._macro,
+                smooth=self._smooth,
+            )
+        return total
+
+    def views(self, target: Tensor, classes: int, spacing: tuple[float, ...]) -> Views:
+        """The inner rims, and what they leave of the structures."""
+        return contour_views(target, self._contour.model_copy(update={"side": "inner"}), spacing)
+
+
+def contour_views(target: Tensor, contour: ContourConfig, spacing: tuple[float, ...]) -> Views:
+    """Band and interiors."""
+    left = inner_band(target, contour, spacing) < 0.5
+    return Views(
+        contour=contour_band(target, contour, spacing), interior=torch.where(left & (target > 0), target, 0)
+    )

@@ -1,0 +1,199 @@
+"""Bands along the boundaries of all classes at once (contour-weighted cross-entropy, methods 2.4).
+
+A voxel is eroded when the box around it holds another class. That is one minimum and one maximum over the box, for any
+number of classes. Unlabelled voxels neither are contour nor make one; beyond the image everything goes on as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from napari_ctxseg.maps.components import components, grown, placed
+from napari_ctxseg.maps.windows import box_max, box_min
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from napari_ctxseg.config import ContourConfig
+
+
+def interior(target: Tensor, iterations: int, border: str = "same") -> Tensor:
+    """What is left of every class after erosion by a 3-wide box.
+
+    Parameters
+    ----------
+    target : Tensor of integers, shape ``(B, *S)``
+        Class indices; negative ones are unlabelled.
+    iterations : int
+        Number of erosions.
+    border : str
+        ``"same"``: the image's edge erodes nothing. ``"contour"``: beyond it lies another class, as in the released code.
+
+    Returns
+    -------
+    Tensor of bool, shape ``(B, *S)``
+        Where the voxel survives the erosion of its own class, background included.
+    """
+    valid = target >= 0
+    codes = _narrow(target)
+    outside = torch.iinfo(codes.dtype).max - 1 if border == "contour" else None
+    high = box_max(codes, iterations, outside)
+    # For the minimum, unlabelled voxels must be the highest value instead of the lowest.
+    codes = codes.masked_fill(~valid, torch.iinfo(codes.dtype).max)
+    low = box_min(codes, iterations, outside)
+    return (high == low) & valid
+
+
+def contour_band(target: Tensor, contour: ContourConfig, spacing: Sequence[float]) -> Tensor:
+    """How much each voxel belongs to the contour, on the chosen side.
+
+    Parameters
+    ----------
+    target : Tensor of int64, shape ``(B, *S)``
+        Class indices; class 0 is background and has no rim of its own.
+    contour : ContourConfig
+        Thickness, side, border, adaptation and softness.
+    spacing : sequence of float
+        For a soft band, whose distances are in voxels of the finest in-plane axis.
+
+    Returns
+    -------
+    Tensor of float32, shape ``(B, *S)``
+        0 to 1; 0 where unlabelled.
+    """
+    if contour.softness > 0:
+        band = _soft(target, contour, spacing)
+    elif contour.adapt > 0:
+        band = _adapted(target, contour)
+    else:
+        band = _plain(target, contour).float()
+    return band * (target >= 0)
+
+
+def inner_band(target: Tensor, contour: ContourConfig, spacing: Sequence[float]) -> Tensor:
+    """How much each foreground voxel belongs to the inner contour of its own class, whatever the side."""
+    return contour_band(target, contour.model_copy(update={"side": "inner"}), spacing)
+
+
+def _narrow(target: Tensor) -> Tensor:
+    """Labels in the narrowest type that leaves room for two more values; unlabelled ones are the lowest."""
+    top = int(target.max()) if target.numel() else 0
+    dtype = torch.uint8 if top < 250 else torch.int32
+    return (target.clamp(min=-1) + 1).to(dtype)
+
+
+def _plain(target: Tensor, contour: ContourConfig) -> Tensor:
+    rim = ~interior(target, contour.iterations, contour.border)
+    if contour.side == "both":
+        return rim
+    if contour.side == "inner":
+        return rim & (target > 0)
+    return _near_other_foreground(target, contour.iterations)
+
+
+def _near_other_foreground(target: Tensor, reach: int) -> Tensor:
+    """Voxels with a foreground class other than their own within the box."""
+    codes = _narrow(target)
+    foreground = target > 0
+    none = torch.iinfo(codes.dtype).max
+    high = box_max(codes.masked_fill(~foreground, 0), reach)
+    low = box_min(codes.masked_fill(~foreground, none), reach)
+    return (high > 0) & ((high != codes) | (low != codes))
+
+
+# ---------------------------------------------------------------- thickness that fits the object
+
+
+def thickness(depth: int, share: float, most: int) -> int:
+    """Erosions that leave something of an object that vanishes after `depth` of them.
+
+    An object of depth 1 has no voxel without a neighbour outside; its contour is all of it.
+    """
+    return max(1, min(most, int(share * depth + 1e-9), depth - 1))
+
+
+def _adapted(target: Tensor, contour: ContourConfig) -> Tensor:
+    """Contour of every connected piece with a thickness of its own."""
+    if contour.iterations == 0:
+        return torch.zeros(target.shape, device=target.device)
+    samples = [_adapted_sample(sample, contour) for sample in target]
+    return torch.from_numpy(np.stack(samples)).to(target.device) if samples else target.float()
+
+
+def _adapted_sample(target: Tensor, contour: ContourConfig) -> NDArray[np.float32]:
+    labels = target.cpu().numpy()
+    band = np.zeros(labels.shape, np.float32)
+    inner, outer = contour.side in ("inner", "both"), contour.side in ("outer", "both")
+    reach = (contour.iterations,) * labels.ndim
+    deep = {
+        c: _box_depth((labels == c) | (labels < 0), contour.border) for c in np.unique(labels[labels > 0])
+    }
+    for piece in components(target):
+        depth = deep[piece.index][piece.box]
+        most = int(depth[piece.mask].max())
+        # A piece that fills the image has no boundary at all.
+        steps = thickness(min(most, max(labels.shape)), contour.adapt, contour.iterations)
+        if inner:
+            band[piece.box][piece.mask & (depth <= steps)] = 1
+        if outer:
+            box = grown(piece.box, reach, labels.shape)
+            ring = ndimage.binary_dilation(
+                placed(piece, box), np.ones((3,) * labels.ndim, bool), iterations=steps
+            )
+            band[box][ring & (labels[box] != piece.index)] = 1
+    return band
+
+
+def _box_depth(mask: NDArray[np.bool_], border: str) -> NDArray[np.int32]:
+    """After how many erosions by a 3-wide box each voxel of the mask is gone; a huge number if never."""
+    if border == "contour":
+        padded = ndimage.distance_transform_cdt(np.pad(mask, 1), metric="chessboard")
+        return np.asarray(padded[(slice(1, -1),) * mask.ndim], np.int32)
+    if mask.all():
+        return np.full(mask.shape, np.iinfo(np.int32).max, np.int32)
+    return np.asarray(ndimage.distance_transform_cdt(mask, metric="chessboard"), np.int32)
+
+
+# ---------------------------------------------------------------- soft band
+
+
+def _soft(target: Tensor, contour: ContourConfig, spacing: Sequence[float]) -> Tensor:
+    """``exp(-d^2 / (2 s^2))``, d from the boundary voxels, both in voxels of the finest in-plane axis."""
+    voxel = min(spacing[-2:])
+    bands = []
+    for sample in target:
+        labels = sample.cpu().numpy()
+        distance = _boundary_distance(labels, contour, [s / voxel for s in spacing])
+        bands.append(np.exp(-((distance / contour.softness) ** 2) / 2).astype(np.float32))
+    return torch.from_numpy(np.stack(bands)).to(target.device) if bands else target.float()
+
+
+def _boundary_distance(
+    labels: NDArray[np.int64], contour: ContourConfig, spacing: Sequence[float]
+) -> NDArray[np.float64]:
+    """Distance to the nearest voxel of another class, less the one step that touching voxels are apart."""
+    distance = np.full(labels.shape, math.inf)
+    only_foreground = contour.side == "outer"
+    for index in np.unique(labels[labels >= 0]).tolist():
+        own = labels == index
+        if index == 0 and contour.side == "inner":
+            continue
+        other = (labels != index) & (labels > 0 if only_foreground else labels >= 0)
+        sampling = spacing
+        if contour.border == "contour":
+            other, sampling = np.pad(other, 1, constant_values=True), spacing
+        if not other.any():
+            continue
+        far = ndimage.distance_transform_edt(~other, sampling=sampling)
+        if contour.border == "contour":
+            far = far[(slice(1, -1),) * labels.ndim]
+        distance[own] = np.maximum(far[own] - 1, 0)
+    return distance
