@@ -78,8 +78,7 @@ class DiceLoss(RegionLoss):
 class LogJaccardLoss(RegionLoss):
     """``-sum_c ln (I + eps) / (U + eps)``, sums over the whole batch, background included (methods 2.1).
 
-    A class absent from the batch is left out: its union is the predicted area alone, and the logarithm of an empty
-    intersection would be all that is left of the loss.
+    A class absent from the batch counts with ``-ln eps / (P + eps)``, P its predicted area: up to 16 for eps 1e-7.
     """
 
     def __init__(self, config: LogJaccard) -> None:
@@ -92,8 +91,7 @@ class LogJaccardLoss(RegionLoss):
         axes = (0, *range(2, logits.ndim))
         overlap, size = (probability * truth).sum(axes), truth.sum(axes)
         union = probability.sum(axes) + size - overlap
-        terms = -torch.log((overlap + self._smooth) / (union + self._smooth))
-        return (terms * (size > 0)).sum()
+        return -torch.log((overlap + self._smooth) / (union + self._smooth)).sum()
 
 
 class GeneralizedDiceLoss(RegionLoss):

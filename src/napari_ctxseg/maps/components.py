@@ -26,19 +26,17 @@ class Component:
     mask: NDArray[np.bool_]
 
 
-def components(target: Tensor, *, background: bool = False) -> Iterator[Component]:
-    """Connected pieces of each class of one sample.
+def components(target: Tensor) -> Iterator[Component]:
+    """Connected pieces of each foreground class of one sample.
 
     Parameters
     ----------
     target : Tensor of integers, shape ``*S``
         Class indices of one sample; negative ones belong to nothing.
-    background : bool
-        Whether class 0 is taken apart too.
     """
     labels = target.cpu().numpy()
     neighbours = np.ones((3,) * labels.ndim, bool)
-    for index in np.unique(labels[labels >= (0 if background else 1)]).tolist():
+    for index in np.unique(labels[labels > 0]).tolist():
         pieces, _ = ndimage.label(labels == index, neighbours)
         for number, box in enumerate(ndimage.find_objects(pieces), start=1):
             yield Component(int(index), box, pieces[box] == number)

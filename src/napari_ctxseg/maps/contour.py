@@ -7,7 +7,7 @@ number of classes. Unlabelled voxels neither are contour nor make one; beyond th
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -155,11 +155,20 @@ def _adapted_sample(target: Tensor, contour: ContourConfig) -> NDArray[np.float3
 def _box_depth(mask: NDArray[np.bool_], border: str) -> NDArray[np.int32]:
     """After how many erosions by a 3-wide box each voxel of the mask is gone; a huge number if never."""
     if border == "contour":
-        padded = ndimage.distance_transform_cdt(np.pad(mask, 1), metric="chessboard")
-        return np.asarray(padded[(slice(1, -1),) * mask.ndim], np.int32)
+        depth = ndimage.distance_transform_cdt(_framed(mask, False), metric="chessboard")
+        return np.asarray(_unframed(depth, mask.shape), np.int32)
     if mask.all():
         return np.full(mask.shape, np.iinfo(np.int32).max, np.int32)
     return np.asarray(ndimage.distance_transform_cdt(mask, metric="chessboard"), np.int32)
+
+
+def _framed(mask: NDArray[np.bool_], value: bool) -> NDArray[np.bool_]:
+    """One voxel more on each side, but not along an axis of one voxel: a volume of one slice is a plane."""
+    return np.pad(mask, [(1, 1) if n > 1 else (0, 0) for n in mask.shape], constant_values=value)
+
+
+def _unframed(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    return values[tuple(slice(1, -1) if n > 1 else slice(None) for n in shape)]
 
 
 # ---------------------------------------------------------------- soft band
@@ -187,13 +196,11 @@ def _boundary_distance(
         if index == 0 and contour.side == "inner":
             continue
         other = (labels != index) & (labels > 0 if only_foreground else labels >= 0)
-        sampling = spacing
-        if contour.border == "contour":
-            other, sampling = np.pad(other, 1, constant_values=True), spacing
-        if not other.any():
+        framed = _framed(other, True) if contour.border == "contour" else other
+        if not framed.any():
             continue
-        far = ndimage.distance_transform_edt(~other, sampling=sampling)
+        far = ndimage.distance_transform_edt(~framed, sampling=spacing)
         if contour.border == "contour":
-            far = far[(slice(1, -1),) * labels.ndim]
+            far = _unframed(far, labels.shape)
         distance[own] = np.maximum(far[own] - 1, 0)
     return distance

@@ -23,7 +23,7 @@ def box_max(values: Tensor, reach: int, outside: int | None = None) -> Tensor:
     reach : int
         0 or more, the same along each spatial axis.
     outside : int, optional
-        Value of all that lies beyond the image; left out, it does not take part.
+        Value of all that lies beyond the image; left out, it does not take part. An axis of one voxel has no beyond.
 
     Returns
     -------
@@ -46,6 +46,8 @@ def _box(values: Tensor, reach: int, pick: Callable[[Tensor, Tensor], Tensor], o
     if reach == 0:
         return values
     for axis in range(1, values.ndim):
+        if values.shape[axis] == 1:  # a volume of one slice is a plane: there is no beyond
+            continue
         values = _along(values, axis, reach, pick, outside)
     return values
 
