@@ -1,0 +1,60 @@
+"""Class weights that come from the training set: counted once, written into the run's configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from napari_ctxseg.config import BalancedCE, Sum, WeightedCE
+from napari_ctxseg.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_ctxseg.config import LossConfig
+    from napari_ctxseg.training.data import Sample
+
+
+def class_shares(samples: Sequence[Sample], classes: int) -> tuple[float, ...]:
+    """Share of each class, background first, in all labelled voxels of the training set."""
+    total = torch.zeros(classes, dtype=torch.int64)
+    for sample in samples:
+        labelled = sample.target[sample.target >= 0].long()
+        total += torch.bincount(labelled, minlength=classes)
+    return tuple((total / total.sum().clamp(min=1)).tolist())
+
+
+def with_shares(loss: LossConfig, shares: Sequence[float]) -> LossConfig:
+    """The loss with class weights filled in where they were left open.
+
+    Weights are one over the share, mean 1 over the classes that occur; a class that does not occur has weight 0.
+
+    Raises
+    ------
+    InputError
+        If weights or shares were given, but not one for each class.
+    """
+    if isinstance(loss, Sum):
+        terms = [term.model_copy(update={"loss": with_shares(term.loss, shares)}) for term in loss.terms]
+        return loss.model_copy(update={"terms": tuple(terms)})
+    if isinstance(loss, WeightedCE):
+        if loss.weights is None:
+            inverse = [1 / share if share else 0.0 for share in shares]
+            mean = sum(inverse) / sum(value > 0 for value in inverse)
+            return loss.model_copy(update={"weights": tuple(value / mean for value in inverse)})
+        _check("loss.weights", loss.weights, shares)
+    if isinstance(loss, BalancedCE) and loss.scope == "dataset":
+        if loss.frequencies is None:
+            return loss.model_copy(update={"frequencies": tuple(shares)})
+        _check("loss.frequencies", loss.frequencies, shares)
+    return loss
+
+
+def _check(field: str, given: Sequence[float], shares: Sequence[float]) -> None:
+    if len(given) != len(shares):
+        raise InputError(
+            field,
+            f"holds {len(given)} numbers for {len(shares)} classes (background included)",
+            "Give one for each class, background first, or leave it out",
+        )
