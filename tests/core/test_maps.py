@@ -46,11 +46,42 @@ def test_a_point_grows_into_the_disk(radius: int, dims: int) -> None:
     np.testing.assert_array_equal(grown[inner], (disk if dims == 2 else ball)(radius).astype(bool))
 
 
-def test_both_ways_of_computing_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("spacing", [(2.0, 1.0, 1.0), (1.0, 1.0, 5.0), (0.1, 0.3, 0.7), (3.7, 0.71, 0.72)])
+@pytest.mark.parametrize("radius", [0.0, 1.0, 2.9, 3.0, 7.5, 40.0])
+@pytest.mark.parametrize("exact", [True, False])
+def test_all_ways_of_computing_agree(
+    radius: float, spacing: tuple[float, ...], exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     labels = torch.randint(-1, 70, (2, 5, 9, 8), generator=torch.Generator().manual_seed(1))
-    by_rows = dilate_classes(labels, 70, 3.0, (2.0, 1.0, 1.0))
-    monkeypatch.setattr(module, "MOST_ROWS", 0)
-    assert torch.equal(by_rows, dilate_classes(labels, 70, 3.0, (2.0, 1.0, 1.0)))
+    by_rows = module._dilate_bits(labels, 0, 64, radius, spacing)
+    if not exact:  # as if the distances lay too close together for the fast transform
+        monkeypatch.setattr(module, "_between_distances", lambda *_: None)
+    for c in range(64):
+        by_distance = module._by_distance(labels == c, radius, spacing)
+        assert torch.equal((by_rows >> c & 1).bool(), by_distance)
+
+
+@pytest.mark.parametrize("most", [0, 10**9])
+def test_either_way_is_chosen_for_any_number_of_classes(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_ROWS", most)
+    labels = torch.randint(-1, 70, (2, 5, 9, 8), generator=torch.Generator().manual_seed(2))
+    grown = dilate_classes(labels, 70, 3.0, (2.0, 1.0, 1.0)).numpy()
+    for n, c in np.ndindex(grown.shape[:2]):
+        wanted = oracle.dilate(labels[n].numpy() == c, 3.0, (2.0, 1.0, 1.0))
+        np.testing.assert_array_equal(grown[n, c], wanted)
+
+
+def test_portions_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = torch.randint(-1, 5, (2, 7, 9, 8), generator=torch.Generator().manual_seed(3))
+    whole = dilate_classes(labels, 5, 2.5, (1.0, 1.0, 1.0))
+    monkeypatch.setattr(module, "CHUNK", 1)
+    assert torch.equal(dilate_classes(labels, 5, 2.5, (1.0, 1.0, 1.0)), whole)
+
+
+def test_a_limit_lies_between_the_distances() -> None:
+    assert module._between_distances((9, 9, 9), 3.0, (1.0, 1.0, 1.0)) == pytest.approx(9.5)  # 9 and 10
+    # 1.0 and 1.0000001: float32 cannot tell them apart.
+    assert module._between_distances((5, 5, 5), 1.0, (1.0, 1.0000001, 3.0)) is None
 
 
 def test_units_of_the_radius() -> None:

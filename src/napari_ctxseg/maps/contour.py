@@ -46,8 +46,9 @@ def interior(target: Tensor, iterations: int, border: str = "same") -> Tensor:
     codes = _narrow(target)
     outside = torch.iinfo(codes.dtype).max - 1 if border == "contour" else None
     high = box_max(codes, iterations, outside)
-    # For the minimum, unlabelled voxels must be the highest value instead of the lowest.
-    codes = codes.masked_fill(~valid, torch.iinfo(codes.dtype).max)
+    if not bool(valid.all()):
+        # For the minimum, unlabelled voxels must be the highest value instead of the lowest.
+        codes = codes.masked_fill(~valid, torch.iinfo(codes.dtype).max)
     low = box_min(codes, iterations, outside)
     return (high == low) & valid
 
@@ -84,10 +85,12 @@ def inner_band(target: Tensor, contour: ContourConfig, spacing: Sequence[float])
 
 
 def _narrow(target: Tensor) -> Tensor:
-    """Labels in the narrowest type that leaves room for two more values; unlabelled ones are the lowest."""
+    """Labels plus one in the narrowest type that leaves room for two more values; unlabelled ones are 0, the lowest."""
     top = int(target.max()) if target.numel() else 0
     dtype = torch.uint8 if top < 250 else torch.int32
-    return (target.clamp(min=-1) + 1).to(dtype)
+    if target.dtype != torch.uint8:  # which has no room for -1, and no need of it
+        target = target.clamp(min=-1)
+    return target.to(dtype) + 1 if target.dtype == torch.uint8 else (target + 1).to(dtype)
 
 
 def _plain(target: Tensor, contour: ContourConfig) -> Tensor:

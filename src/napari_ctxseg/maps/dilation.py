@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from scipy import ndimage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from napari_ctxseg.config import Unit
 
-#: Beyond this many rows of the ball a distance transform per class is cheaper.
-MOST_ROWS = 1500
+#: Beyond this many rows of the ball for each class, a distance transform per class is cheaper (benchmarks/maps.py).
+MOST_ROWS = 250
+#: Voxels that are worked on at a time: a bound on memory. Smaller portions stay in a faster cache but cost more calls, and
+#: each call waits for all threads: beside other work on the same cores that is far slower than it gains.
+CHUNK = 1 << 20
 #: Bits of the widest integer: more classes are done in portions.
 MOST_BITS = 64
 _TYPES = {8: torch.uint8, 16: torch.int16, 32: torch.int32, 64: torch.int64}
@@ -84,17 +88,24 @@ def dilated_masks(
         raise ValueError(f"radius must be 0 or more, got {radius}")
     if len(spacing) != target.ndim - 1 or not all(math.isfinite(s) and s > 0 for s in spacing):
         raise ValueError(f"spacing needs {target.ndim - 1} positive numbers, got {tuple(spacing)}")
-    shape = target.shape[1:]
-    reach = reach_in_voxels(radius, spacing, shape)
-    if len(shape) == 3 and math.prod(2 * r + 1 for r in reach[:-1]) > MOST_ROWS:
+    if _too_many_rows(target.shape[1:], classes, radius, spacing):
         for index in range(classes):
             yield index, _by_distance(target == index, radius, spacing)
         return
     for first in range(0, classes, MOST_BITS):
         count = min(MOST_BITS, classes - first)
-        grown = _dilate_bits(_as_bits(target, first, count), radius, spacing)
-        for bit in range(count):
-            yield first + bit, (grown & _bit(bit, grown.dtype)) != 0
+        grown = _dilate_bits(target, first, count, radius, spacing)
+        for byte in range(0, count, 8):  # a byte at a time: narrow integers are quicker to take apart
+            eight = (grown >> byte).to(torch.uint8) if grown.dtype != torch.uint8 else grown
+            for bit in range(min(8, count - byte)):
+                yield first + byte + bit, (eight & (1 << bit)) != 0
+
+
+def _too_many_rows(shape: Sequence[int], classes: int, radius: float, spacing: Sequence[float]) -> bool:
+    if len(shape) == 2:
+        return False
+    rows = sum(2 * len(halves) - 1 for _, halves in _half_widths(shape, radius, spacing))
+    return rows > MOST_ROWS * classes
 
 
 def dilate_classes(target: Tensor, classes: int, radius: float, spacing: Sequence[float]) -> Tensor:
@@ -119,82 +130,142 @@ def _bit(number: int, dtype: torch.dtype) -> int:
 def _as_bits(target: Tensor, first: int, count: int) -> Tensor:
     """One bit per class in the narrowest integer that has room; 0 where there is none of these classes."""
     dtype = _TYPES[next(width for width in _TYPES if count <= width)]
-    bits = torch.zeros(target.shape, dtype=dtype, device=target.device)
-    for bit in range(count):
-        bits.masked_fill_(target == first + bit, _bit(bit, dtype))
-    return bits
+    bits = [0, *(_bit(bit, dtype) for bit in range(count)), 0]
+    table = torch.tensor(bits, dtype=dtype, device=target.device)
+    place = (target.to(torch.int32) - (first - 1)).clamp_(0, count + 1)
+    return table.index_select(0, place.flatten()).view(target.shape)
 
 
-def _ball_rows(
+def _half_widths(
     shape: Sequence[int], radius: float, spacing: Sequence[float]
-) -> Iterator[tuple[tuple[int, ...], int]]:
-    """Rows of the ball: offset along all axes but the last, and half-width along the last."""
+) -> Iterator[tuple[int, dict[int, int]]]:
+    """The ball in slices: offset along the first axis, and in that slice the half-width of each row of the ball.
+
+    Only offsets of 0 and more: the ball is symmetric. In a plane a slice is one row, of offset 0.
+    """
     limit = radius * radius * (1 + SLACK)
-    reach = reach_in_voxels(radius, spacing, shape)[:-1]
-    for offset in itertools.product(*(range(-r, r + 1) for r in reach)):
-        rest = limit - sum((o * s) ** 2 for o, s in zip(offset, spacing[:-1], strict=True))
-        if rest >= 0:
-            half = math.sqrt(rest) / spacing[-1] * (1 + SLACK)
-            yield offset, min(shape[-1] - 1, int(min(half, shape[-1])))
+    reach = reach_in_voxels(radius, spacing, shape)
+    rows = range(reach[1] + 1) if len(shape) == 3 else (0,)
+    for outer in range(reach[0] + 1):
+        halves = {}
+        for row in rows:
+            rest = limit - (outer * spacing[0]) ** 2 - (row * spacing[1]) ** 2 * (len(shape) == 3)
+            if rest >= 0:
+                half = math.sqrt(rest) / spacing[-1] * (1 + SLACK)
+                halves[row] = min(shape[-1] - 1, int(min(half, shape[-1])))
+        if halves:
+            yield outer, halves
 
 
-def _dilate_bits(bits: Tensor, radius: float, spacing: Sequence[float]) -> Tensor:
-    shape = bits.shape[1:]
-    # Rows of equal width share one window.
-    rows = sorted(_ball_rows(shape, radius, spacing), key=lambda row: row[1])
-    windows = _RowWindows(bits, rows[-1][1])
-    result = torch.zeros_like(bits)
-    for half, group in itertools.groupby(rows, key=lambda row: row[1]):
-        row = windows.centred(half)
-        for offset, _ in group:
-            to, frm = _overlap(shape, offset)
-            result[to] |= row[frm]
+def _dilate_bits(target: Tensor, first: int, count: int, radius: float, spacing: Sequence[float]) -> Tensor:
+    """Dilated classes as bits.
+
+    Some slices at a time: the rows of each slice of the ball are joined, and the result is added to the slices that lie
+    so far above and below.
+    """
+    shape = target.shape[1:]
+    ball = list(_half_widths(shape, radius, spacing))
+    at_once = max(1, CHUNK // max(1, len(target) * math.prod(shape[1:])))
+    result = _as_bits(target[:0], first, count).new_zeros(target.shape)
+    for start in range(0, shape[0], at_once):
+        bits = _as_bits(target[:, start : start + at_once], first, count)
+        if not bool(bits.any()):
+            continue
+        windows = _RowWindows(bits, max(half for _, halves in ball for half in halves.values()))
+        slab, known = bits, None
+        for outer, halves in ball:
+            if halves != known:  # slices near the middle of the ball are often alike
+                slab, known = _joined_rows(windows, halves), halves
+            for offset in {outer, -outer}:
+                low, high = max(start + offset, 0), min(start + offset + bits.shape[1], shape[0])
+                if low < high:
+                    result[:, low:high] |= slab[:, low - start - offset : high - start - offset]
     return result
 
 
-def _overlap(shape: Sequence[int], offset: Sequence[int]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Index pairs such that ``a[to] |= b[frm]`` shifts b by the offset and drops what leaves the grid."""
-    to, frm = [slice(None)], [slice(None)]
-    for n, o in zip(shape, offset, strict=False):
-        to.append(slice(max(o, 0), n + min(o, 0)))
-        frm.append(slice(max(-o, 0), n - max(o, 0)))
-    return tuple(to), tuple(frm)
+def _joined_rows(windows: _RowWindows, halves: dict[int, int]) -> Tensor:
+    """One slice of the ball: the rows of the windows, shifted along the axis before the last."""
+    slab = windows.centred(halves[0])
+    if len(halves) > 1:
+        slab = slab.clone()
+    for row, half in halves.items():
+        if row > 0:
+            window, n = windows.centred(half), slab.shape[-2]
+            slab[..., row:, :] |= window[..., : n - row, :]
+            slab[..., : n - row, :] |= window[..., row:, :]
+    return slab
 
 
 class _RowWindows:
-    """Bitwise OR over windows along the last axis, each from two windows whose length is a power of two.
-
-    Widths must not fall from one call to the next: only the longest power is kept.
-    """
+    """Bitwise OR over windows along the last axis, each from two windows whose length is a power of two."""
 
     def __init__(self, bits: Tensor, widest: int) -> None:
-        self._n, self._margin, self._length = bits.shape[-1], widest, 1
-        self._window = torch.nn.functional.pad(bits, (widest, widest))  # [x] = OR of x .. x + length - 1
+        self._n, self._margin = bits.shape[-1], widest
+        padded = bits.new_zeros((*bits.shape[:-1], self._n + 2 * widest))
+        padded[..., widest : widest + self._n] = bits
+        self._powers = [padded]  # [k][x] = OR of x .. x + 2**k - 1
+        self._centred = {0: bits}
 
     def centred(self, half: int) -> Tensor:
         """OR over ``x - half .. x + half``; outside the grid there is nothing."""
-        while 2 * self._length <= 2 * half + 1:
-            # Shrinks by `length`: what falls off at the end has no full window and is never asked for.
-            self._window = self._window[..., : -self._length] | self._window[..., self._length :]
-            self._length *= 2
-        first, second = self._margin - half, self._margin + half + 1 - self._length
-        window = self._window
-        return window[..., first : first + self._n] | window[..., second : second + self._n]
+        if half not in self._centred:
+            k = (2 * half + 1).bit_length() - 1
+            while len(self._powers) <= k:
+                last, step = self._powers[-1], 1 << (len(self._powers) - 1)
+                # Shorter by `step`: what falls off at the end has no full window and is never asked for.
+                self._powers.append(last[..., :-step] | last[..., step:])
+            window, first = self._powers[k], self._margin - half
+            second = self._margin + half + 1 - (1 << k)
+            self._centred[half] = (
+                window[..., first : first + self._n] | window[..., second : second + self._n]
+            )
+        return self._centred[half]
 
 
 def _by_distance(mask: Tensor, radius: float, spacing: Sequence[float]) -> Tensor:
-    """The same for one class by scipy's exact distance transform, on the CPU, within reach of the class."""
+    """The same for one class by an exact distance transform, on the CPU, within reach of the class."""
     inside = mask.cpu().numpy()
     result = torch.zeros(mask.shape, dtype=torch.bool)
     reach = reach_in_voxels(radius, spacing, mask.shape[1:])
     for sample, one in enumerate(inside):
         found = ndimage.find_objects(one.astype("u1"))
-        if not found:
-            continue
-        crop = tuple(
-            slice(max(s.start - r, 0), min(s.stop + r, n))
-            for s, r, n in zip(found[0], reach, one.shape, strict=True)
-        )
-        distance = ndimage.distance_transform_edt(~one[crop], sampling=spacing)
-        result[sample][crop] = torch.from_numpy(distance <= radius * (1 + SLACK))
+        if found:
+            crop = tuple(
+                slice(max(s.start - r, 0), min(s.stop + r, n))
+                for s, r, n in zip(found[0], reach, one.shape, strict=True)
+            )
+            result[sample][crop] = torch.from_numpy(_within(one[crop], radius, spacing))
     return result.to(mask.device)
+
+
+def _within(mask: NDArray[np.bool_], radius: float, spacing: Sequence[float]) -> NDArray[np.bool_]:
+    """Voxels within a radius of a mask that is not empty."""
+    limit = _between_distances(mask.shape, radius, spacing)
+    if limit is None:
+        return np.asarray(ndimage.distance_transform_edt(~mask, sampling=spacing) <= radius * (1 + SLACK))
+    import SimpleITK as sitk  # slow to import, and rarely needed
+
+    image: Any = sitk.GetImageFromArray(np.ascontiguousarray(mask, np.uint8))
+    image.SetSpacing([float(step) for step in reversed(spacing)])
+    distance: Any = sitk.SignedMaurerDistanceMapImageFilter()
+    distance.SetSquaredDistance(True)
+    distance.SetUseImageSpacing(True)
+    distance.SetNumberOfThreads(torch.get_num_threads())
+    squares = sitk.GetArrayFromImage(distance.Execute(image))
+    return np.asarray(mask | (squares <= limit))
+
+
+def _between_distances(shape: Sequence[int], radius: float, spacing: Sequence[float]) -> float | None:
+    """A number between the last squared distance of the grid that counts and the first that does not.
+
+    The fast transform rounds to float32; with a limit between two distances that it can tell apart it is exact. None
+    where they lie too close together.
+    """
+    squares = np.zeros(1)
+    for n, step in zip(shape, spacing, strict=True):
+        most = min(n - 1, int(min(radius / step, n)) + 1)
+        squares = np.unique(squares[:, None] + (np.arange(most + 1) * step) ** 2)
+    counts = squares <= radius * radius * (1 + SLACK)
+    last, rest = squares[counts].max(), squares[~counts]
+    first = rest.min() if len(rest) else 2 * last + 1
+    return float((last + first) / 2) if first - last > 1e-5 * first else None

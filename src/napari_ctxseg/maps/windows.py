@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
-from torch.nn import functional
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import Tensor
+
+
+class Pick(Protocol):
+    """`torch.maximum` or `torch.minimum`."""
+
+    def __call__(self, a: Tensor, b: Tensor, /, *, out: Tensor | None = None) -> Tensor:
+        """The larger, or the smaller."""
 
 
 def box_max(values: Tensor, reach: int, outside: int | None = None) -> Tensor:
@@ -30,40 +34,55 @@ def box_max(values: Tensor, reach: int, outside: int | None = None) -> Tensor:
     Tensor
         Of the same shape and type.
     """
-    return _box(values, reach, torch.maximum, _lowest(values) if outside is None else outside)
+    return _box(values, reach, torch.maximum, outside)
 
 
 def box_min(values: Tensor, reach: int, outside: int | None = None) -> Tensor:
     """Minimum over the box, see `box_max`."""
-    return _box(values, reach, torch.minimum, torch.iinfo(values.dtype).max if outside is None else outside)
+    return _box(values, reach, torch.minimum, outside)
 
 
-def _lowest(values: Tensor) -> int:
-    return torch.iinfo(values.dtype).min
-
-
-def _box(values: Tensor, reach: int, pick: Callable[[Tensor, Tensor], Tensor], outside: int) -> Tensor:
-    if reach == 0:
-        return values
+def _box(values: Tensor, reach: int, pick: Pick, outside: int | None) -> Tensor:
     for axis in range(1, values.ndim):
-        if values.shape[axis] == 1:  # a volume of one slice is a plane: there is no beyond
-            continue
-        values = _along(values, axis, reach, pick, outside)
+        # A volume of one slice is a plane: there is no beyond.
+        if reach > 0 and values.shape[axis] > 1:
+            values = _along(values, axis, reach, pick, outside)
     return values
 
 
-def _along(
-    values: Tensor, axis: int, reach: int, pick: Callable[[Tensor, Tensor], Tensor], outside: int
-) -> Tensor:
-    """Windows of 1, 2, 4, ... voxels, each from two of half the length; the last two overlap, which does no harm."""
+def _along(values: Tensor, axis: int, reach: int, pick: Pick, outside: int | None) -> Tensor:
+    """Window of `reach` voxels to both sides: the one ahead, joined with the same one `reach` voxels further back."""
     n = values.shape[axis]
-    reach = min(reach, n)  # a wider window sees all of the axis and what is outside, no more
-    pad = [0, 0] * (values.ndim - 1 - axis) + [reach, reach]
-    row = functional.pad(values, pad, value=outside)
-    length, window = 1, 2 * reach + 1
-    while length < window:
-        step = min(length, window - length)
-        rest = row.shape[axis] - step
-        row = pick(row.narrow(axis, 0, rest), row.narrow(axis, step, rest))
-        length += step
-    return row
+    steps = min(reach, n - 1)  # a wider window sees all of the axis, no more
+    ahead = _ahead(values, axis, steps + 1, pick)
+    result = torch.empty_like(ahead)
+    rest = n - steps
+    pick(ahead.narrow(axis, steps, rest), ahead.narrow(axis, 0, rest), out=result.narrow(axis, steps, rest))
+    # Nearer to the start than the reach, the windows of the first voxel and of this one overlap: together they are all.
+    first = ahead.narrow(axis, 0, 1).expand_as(ahead.narrow(axis, 0, steps))
+    pick(ahead.narrow(axis, 0, steps), first, out=result.narrow(axis, 0, steps))
+    if outside is not None:
+        edge = min(reach, n)
+        beyond = torch.full((), outside, dtype=values.dtype, device=values.device)
+        for part in (result.narrow(axis, 0, edge), result.narrow(axis, n - edge, edge)):
+            part.copy_(pick(part, beyond))
+    return result
+
+
+def _ahead(values: Tensor, axis: int, length: int, pick: Pick) -> Tensor:
+    """Window of `length` voxels that starts at each one, ending with the axis; each from two of half the length.
+
+    The last two overlap, which does no harm.
+    """
+    n, window = values.shape[axis], 1
+    while window < length:
+        step = min(window, length - window)
+        wider = torch.empty_like(values)
+        pick(
+            values.narrow(axis, 0, n - step),
+            values.narrow(axis, step, n - step),
+            out=wider.narrow(axis, 0, n - step),
+        )
+        wider.narrow(axis, n - step, step).copy_(values.narrow(axis, n - step, step))
+        values, window = wider, window + step
+    return values
