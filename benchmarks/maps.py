@@ -71,7 +71,7 @@ def made_labels(shape: tuple[int, ...], classes: int) -> np.ndarray:
     for axis in range(len(shape)):
         labels = labels.repeat(lump, axis=axis)
     labels = labels[tuple(slice(n) for n in shape)].astype(np.uint8)
-    labels[tuple([slice(None)] * (len(shape) - 1)) + (shape[-1] // 2,)] = present - 1  # a sheet
+    labels[..., shape[-1] // 2] = present - 1  # a sheet
     noise = rng.random(shape) < 1e-4
     labels[noise] = rng.integers(0, present, int(noise.sum()))
     if classes == 1:  # a rare structure: 255 is nothing

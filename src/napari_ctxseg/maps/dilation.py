@@ -243,11 +243,12 @@ def _within(mask: NDArray[np.bool_], radius: float, spacing: Sequence[float]) ->
     limit = _between_distances(mask.shape, radius, spacing)
     if limit is None:
         return np.asarray(ndimage.distance_transform_edt(~mask, sampling=spacing) <= radius * (1 + SLACK))
-    import SimpleITK as sitk  # slow to import, and rarely needed
+    import SimpleITK  # slow to import, and rarely needed
 
-    image: Any = sitk.GetImageFromArray(np.ascontiguousarray(mask, np.uint8))
+    sitk: Any = SimpleITK  # it has no types
+    image = sitk.GetImageFromArray(np.ascontiguousarray(mask, np.uint8))
     image.SetSpacing([float(step) for step in reversed(spacing)])
-    distance: Any = sitk.SignedMaurerDistanceMapImageFilter()
+    distance = sitk.SignedMaurerDistanceMapImageFilter()
     distance.SetSquaredDistance(True)
     distance.SetUseImageSpacing(True)
     distance.SetNumberOfThreads(torch.get_num_threads())
