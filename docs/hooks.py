@@ -1,22 +1,46 @@
 """Tables of settings, made from the configuration classes whenever the pages are built.
 
-A line ``{{ settings: ClassName }}`` in a page becomes the table of that class, so that pages never disagree
-with the code about a default.
+A line ``{{ settings: ClassName }}`` in a page becomes the table of that class, and ``{{ presets: kind }}`` the table of a
+loss's presets, so that pages never disagree with the code.
 """
 
 from __future__ import annotations
 
 import re
+from importlib.resources import files
 from typing import Any
 
 from napari_ctxseg import config
 
-_LINE = re.compile(r"^\{\{ settings: (\w+) \}\}$", re.MULTILINE)
+_LINE = re.compile(r"^\{\{ (settings|presets): (\w+) \}\}$", re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Called by MkDocs for each page."""
-    return _LINE.sub(lambda match: table(match[1]), markdown)
+    made = {"settings": table, "presets": presets}
+    return _LINE.sub(lambda match: made[match[1]](match[2]), markdown)
+
+
+def presets(kind: str) -> str:
+    """Markdown table of a loss's presets: name, fields that differ from the defaults, why."""
+    names = config.presets_of(kind)
+    if not names:
+        return "No presets."
+    plain = _flat(config.parse_loss(kind).model_dump())
+    rows = []
+    for name in names:
+        text = (files("napari_ctxseg.config") / "presets" / f"{kind}.{name}.yaml").read_text("utf-8")
+        fields = _flat(config.parse_loss({"kind": kind, "preset": name}).model_dump())
+        changed = ", ".join(f"`{k}: {v}`" for k, v in fields.items() if plain.get(k) != v) or "the defaults"
+        rows.append(f"| `{name}` | {changed} | {text.splitlines()[0].lstrip('# ')} |")
+    return "\n".join(["| Preset | Differs in | Note |", "|---|---|---|", *rows])
+
+
+def _flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{before}{key}.") if isinstance(value, dict) else {before + key: value}
+    return flat
 
 
 def table(name: str) -> str:

@@ -224,3 +224,15 @@ def test_ci_runs_the_readme_test_command():
     script = ROOT / ".ci" / "run"
     assert COMMANDS[1] in script.read_text(encoding="utf-8").splitlines()
     assert script.stat().st_mode & 0o100
+
+
+def test_every_loss_has_a_page_with_a_picture():
+    pages = ROOT / "docs" / "losses"
+    kinds = {cls.model_fields["kind"].default for cls in members(config.LossConfig)}
+    assert {p.stem for p in pages.glob("*.md")} == kinds | {"index"}
+    for kind in kinds:
+        text = (pages / f"{kind}.md").read_text(encoding="utf-8")
+        assert f"../images/losses/{kind}.png" in text
+        assert (ROOT / "docs" / "images" / "losses" / f"{kind}.png").is_file()
+        for heading in ("## Settings", "## When to use it", "## When not", "## Source"):
+            assert heading in text
