@@ -1,4 +1,4 @@
-"""Contour-weighted cross-entropy and separable Dice (methods 2.4)."""
+"""Contour-weighted cross-entropy and separable Dice (Huang & Sui, ICIP 2024, arXiv 2407.06176)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bands along the boundaries of all classes at once (contour-weighted cross-entropy, methods 2.4).
+"""Bands along the boundaries of all classes at once (Huang & Sui, ICIP 2024, arXiv 2407.06176).
 
 A voxel is eroded when the box around it holds another class. That is one minimum and one maximum over the box, for any
 number of classes. Unlabelled voxels neither are contour nor make one; beyond the image everything goes on as it is.
