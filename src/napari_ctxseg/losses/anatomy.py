@@ -10,7 +10,7 @@ import torch
 from scipy import ndimage
 
 from napari_ctxseg.losses import PixelLoss, SpatialLoss, SumLoss, make_loss
-from napari_ctxseg.losses.base import ce_map, spacing_of
+from napari_ctxseg.losses.base import ce_map, check_target, spacing_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,6 +93,7 @@ def anatomy(
     loss = make_loss(config)
     loss.progress = progress
     labels = torch.from_numpy(np.array(target))[None]
+    check_target(labels)
     with torch.no_grad():
         weight = None
         if isinstance(loss, SpatialLoss | SumLoss):

@@ -20,7 +20,7 @@ class ContextCELoss(SpatialLoss):
     """Mean cross-entropy of the batch, plus lambda times the mean over each sample's regions of interest.
 
     The mean form is the one that gives the paper's effect: a pixel in the region counts ``1 / |image| + lambda / |ROI|``
-    (methods 2.1). The sum form, as printed, sums over the image and over the region and averages over the batch. A sample
+    (released code). The sum form, as printed, sums over the image and over the region and averages over the batch. A sample
     without foreground has no region and adds nothing to the second term; several regions in a sample count the same.
     """
 

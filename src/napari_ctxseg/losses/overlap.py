@@ -55,7 +55,7 @@ def dice_of_sums(
 
 
 class DiceLoss(RegionLoss):
-    """One minus ``(2 sum p g + eps) / (sum p + sum g + eps)`` over the foreground classes (methods 2.4, equation 2)."""
+    """One minus ``(2 sum p g + eps) / (sum p + sum g + eps)`` over the foreground classes (Huang & Sui 2024, equation 2)."""
 
     def __init__(self, config: Dice) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class DiceLoss(RegionLoss):
 
 
 class LogJaccardLoss(RegionLoss):
-    """``-sum_c ln (I + eps) / (U + eps)``, sums over the whole batch, background included (methods 2.1).
+    """``-sum_c ln (I + eps) / (U + eps)``, sums over the whole batch, background included (code of arXiv 2001.02387).
 
     A class absent from the batch counts with ``-ln eps / (P + eps)``, P its predicted area: up to 16 for eps 1e-7.
     """
