@@ -230,6 +230,24 @@ def test_a_soft_band_knows_the_spacing() -> None:
     np.testing.assert_allclose(thick[:3], np.exp(-((np.array([9, 4, 4]) / 2.0) ** 2) / 2), rtol=1e-6)
 
 
+@settings(deadline=None, max_examples=50)
+@given(
+    labels=LABELS,
+    side=st.sampled_from(["inner", "outer", "both"]),
+    border=st.sampled_from(["same", "contour"]),
+    spacing=st.sampled_from([(1.0, 1.0, 1.0), (5.0, 1.0, 1.0), (1.0, 1.0, 5.0)]),
+)
+def test_soft_bands_follow_their_definition(
+    labels: np.ndarray, side: str, border: str, spacing: tuple[float, ...]
+) -> None:
+    steps = spacing[-(labels.ndim - 1) :]
+    got = band(labels, steps, softness=1.5, side=side, border=border)
+    for one, ours in zip(labels, got, strict=True):
+        distance = oracle.to_another_class(one, side, steps, border=border == "contour")
+        expected = np.exp(-((np.maximum(distance / min(steps[-2:]) - 1, 0) / 1.5) ** 2) / 2)
+        np.testing.assert_allclose(ours, expected * (one >= 0), rtol=1e-5, atol=1e-7)
+
+
 def test_the_inner_band_is_of_each_class_itself() -> None:
     labels = blocks(np.random.default_rng(2), (1, 25, 25))
     for side in ("inner", "outer", "both"):

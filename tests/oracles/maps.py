@@ -108,3 +108,23 @@ def separable_dice(
             scores.append(balance * losses[0] + (1 - balance) * losses[1])
         per_sample.append(np.mean(scores) if scores else 0.0)
     return float(np.mean(per_sample))
+
+
+def to_another_class(
+    labels: np.ndarray, side: str, spacing: tuple[float, ...], *, border: bool
+) -> np.ndarray:
+    """Distance to the nearest voxel of another class that plays a part on this side, by asking every voxel."""
+    grid = labels
+    if border:
+        pads = [(1, 1) if n > 1 else (0, 0) for n in labels.shape]
+        grid = np.pad(labels, pads, constant_values=99)
+    origin = np.array([1 if border and n > 1 else 0 for n in labels.shape])
+    places = np.argwhere(grid >= (1 if side == "outer" else 0))
+    values = grid[tuple(places.T)]
+    distance = np.full(labels.shape, np.inf)
+    for place in np.argwhere(labels >= (1 if side == "inner" else 0)):
+        others = places[values != labels[tuple(place)]]
+        if len(others):
+            steps = (others - place - origin) * np.asarray(spacing)
+            distance[tuple(place)] = np.sqrt((steps**2).sum(axis=1)).min()
+    return distance

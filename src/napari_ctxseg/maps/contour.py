@@ -165,9 +165,9 @@ def _box_depth(mask: NDArray[np.bool_], border: str) -> NDArray[np.int32]:
     return np.asarray(ndimage.distance_transform_cdt(mask, metric="chessboard"), np.int32)
 
 
-def _framed(mask: NDArray[np.bool_], value: bool) -> NDArray[np.bool_]:
+def _framed(values: NDArray[Any], value: int) -> NDArray[Any]:
     """One voxel more on each side, but not along an axis of one voxel: a volume of one slice is a plane."""
-    return np.pad(mask, [(1, 1) if n > 1 else (0, 0) for n in mask.shape], constant_values=value)
+    return np.pad(values, [(1, 1) if n > 1 else (0, 0) for n in values.shape], constant_values=value)
 
 
 def _unframed(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
@@ -192,18 +192,20 @@ def _boundary_distance(
     labels: NDArray[np.int64], contour: ContourConfig, spacing: Sequence[float]
 ) -> NDArray[np.float64]:
     """Distance to the nearest voxel of another class, less the one step that touching voxels are apart."""
+    shape = labels.shape
+    if contour.border == "contour":  # beyond the image lies a class of its own
+        labels = _framed(labels, labels.max() + 1)
     distance = np.full(labels.shape, math.inf)
-    only_foreground = contour.side == "outer"
-    for index in np.unique(labels[labels >= 0]).tolist():
-        own = labels == index
-        if index == 0 and contour.side == "inner":
+    counts = labels > 0 if contour.side == "outer" else labels >= 0
+    # The nearest voxel of another class touches the class's box, unless some do not count.
+    near = bool(counts.all())
+    for index, box in enumerate(ndimage.find_objects(labels + 1)):
+        if box is None or (index == 0 and contour.side == "inner"):
             continue
-        other = (labels != index) & (labels > 0 if only_foreground else labels >= 0)
-        framed = _framed(other, True) if contour.border == "contour" else other
-        if not framed.any():
-            continue
-        far = ndimage.distance_transform_edt(~framed, sampling=spacing)
-        if contour.border == "contour":
-            far = _unframed(far, labels.shape)
-        distance[own] = np.maximum(far[own] - 1, 0)
-    return distance
+        crop = grown(box, (1,) * labels.ndim, labels.shape) if near else (slice(None),) * labels.ndim
+        own = labels[crop] == index
+        other = counts[crop] & ~own
+        if other.any():
+            distance[crop][own] = ndimage.distance_transform_edt(~other, sampling=spacing)[own]
+    inside = _unframed(distance, shape) if contour.border == "contour" else distance
+    return np.asarray(np.maximum(inside - 1, 0))
