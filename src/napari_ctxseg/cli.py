@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from napari_ctxseg.commands import report
+from napari_ctxseg.config import PRESETS, loss_kinds
 
 app = typer.Typer(
     name="ctxseg",
@@ -18,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+LOSSES = loss_kinds()
 Places = Annotated[
     list[str] | None, typer.Option(help="Folder, pattern, file, or @list.txt; may be repeated.")
 ]
@@ -36,8 +38,9 @@ def train(
     ] = None,
     dims: Annotated[int | None, typer.Option(help="2: slice by slice. 3: whole volumes.")] = None,
     model: Annotated[str | None, typer.Option(help="Network, for instance unet.")] = None,
-    loss: Annotated[
-        str | None, typer.Option(help="Loss: ce, dice_ce, context_ce, dilated_balanced_ce.")
+    loss: Annotated[str | None, typer.Option(help=f"Loss: {', '.join(LOSSES)}.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help=f"Settings of the loss: {', '.join(PRESETS)}, where it has them.")
     ] = None,
     classes: Annotated[
         str | None, typer.Option(help="Names and values, LV=1,myo=2. Other values are background.")
@@ -89,12 +92,19 @@ def train(
 
         if resume:
             given = sorted(name for name, value in options.items() if value is not None)
-            options_.refuse_beside_resume(
-                [*given, *(["--set"] if set_ else []), *(["--config"] if config else [])]
-            )
+            more = {
+                "--set": set_,
+                "--config": config,
+                "--loss": loss,
+                "--preset": preset,
+                "--classes": classes,
+            }
+            options_.refuse_beside_resume([*given, *(name for name, value in more.items() if value)])
             chosen = None
         else:
-            chosen = options_.settings(config, options, loss=loss, classes=classes, assignments=set_ or [])
+            chosen = options_.settings(
+                config, options, loss=loss, preset=preset, classes=classes, assignments=set_ or []
+            )
         command.train(chosen, out, resume=resume, as_json=json_)
 
 

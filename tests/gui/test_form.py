@@ -252,7 +252,7 @@ def test_a_value_from_elsewhere_is_shown_and_told_once(form):
         form._collect()
         assert form.value == value
         told.clear()
-    assert form._kinds.currentText() == "Dice CE"
+    assert form._kinds.currentText() == "Dice + CE"
 
 
 def test_narrow_enough_for_a_dock(form):
@@ -265,7 +265,7 @@ def test_narrow_enough_for_a_dock(form):
 def test_titles():
     titles = [title_of(cls) for cls in kinds_of(LossConfig)]
     assert "Dilated balanced CE" in titles
-    assert "Contour weighted CE Dice" in titles
+    assert "Contour CE + Dice" in titles
     assert len(set(titles)) == len(titles)
     assert title_of(UNetConfig) == "U-Net"
     assert kinds_of(int) == []

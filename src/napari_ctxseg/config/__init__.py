@@ -6,6 +6,7 @@ Titles and descriptions are what the person reads: they become labels and toolti
 
 from napari_ctxseg.config.base import ADVANCED, Config, Unit, to_yaml
 from napari_ctxseg.config.losses import (
+    PRESETS,
     BalancedCE,
     ContextCE,
     ContourWeightedCE,
@@ -23,6 +24,7 @@ from napari_ctxseg.config.losses import (
     Sum,
     Term,
     WeightedCE,
+    loss_kinds,
     parse_loss,
     preset_note,
     preset_values,
@@ -75,6 +77,7 @@ __all__ = [
     "MethodConfig",
     "NetworkConfig",
     "OptimConfig",
+    "PRESETS",
     "PatchConfig",
     "RoiConfig",
     "RunConfig",
@@ -87,6 +90,7 @@ __all__ = [
     "Unit",
     "WeightedCE",
     "from_yaml",
+    "loss_kinds",
     "parse_config",
     "parse_loss",
     "preset_note",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib.resources import files
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
@@ -348,6 +348,12 @@ def parse_loss(config: Config | dict[str, Any] | str) -> Config:
     """
     checked: Config = TypeAdapter[Config](LossConfig).validate_python(config)
     return checked
+
+
+def loss_kinds() -> tuple[str, ...]:
+    """Names of all losses."""
+    members = get_args(get_args(LossConfig)[0])
+    return tuple(str(cls.model_fields["kind"].default) for cls in members)
 
 
 def presets_of(kind: str) -> tuple[str, ...]:

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 ABBREVIATIONS = {"ce": "CE", "unet": "U-Net", "roi": "ROI", "dice": "Dice", "jaccard": "Jaccard"}
+#: Names that would be too long for a dock, and cut off where they begin to differ.
+SHORT = {
+    "contour_weighted_ce": "Contour CE",
+    "contour_weighted_ce_dice": "Contour CE + Dice",
+    "dice_ce": "Dice + CE",
+}
 #: Letters that a choice of kinds has room for at least; the list that it opens is as wide as it needs.
 KIND_LETTERS = 11
 
@@ -43,7 +49,10 @@ def item_of(annotation: Any) -> type[Config] | None:
 
 def title_of(cls: type[Config]) -> str:
     """Readable name of a kind: ``dilated_balanced_ce`` becomes "Dilated balanced CE"."""
-    words = str(cls.model_fields["kind"].default).split("_")
+    kind = str(cls.model_fields["kind"].default)
+    if kind in SHORT:
+        return SHORT[kind]
+    words = kind.split("_")
     text = " ".join(ABBREVIATIONS.get(word, word) for word in words)
     return text[0].upper() + text[1:]
 
