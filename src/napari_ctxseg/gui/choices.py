@@ -61,6 +61,7 @@ class Choices:
         self.marks = Marks()
         self._dismissed: set[int] = set()
         self.census: Census | None = None
+        self.edits = 0  # grows with every change of the labels, undone ones too
         self._predictions: dict[int, tuple[Any, Any]] = {}  # id of an image layer -> (it, its prediction)
 
     def choose(self, images: Sequence[Any], labels: Any) -> None:
@@ -75,19 +76,27 @@ class Choices:
         if self.labels is not None:
             self.labels.events.paint.disconnect(self._on_paint)
             self.labels.events.data.disconnect(self._on_data)
+            self.labels.events.labels_update.disconnect(self._on_edit)
         self.labels, self.marks, self.census = labels, Marks(), None
         if labels is not None:
             labels.events.paint.connect(self._on_paint)
             labels.events.data.connect(self._on_data)
+            labels.events.labels_update.connect(self._on_edit)
             self._on_data()
 
     @timed
     def _on_data(self, event: Any = None) -> None:
         """The layer got another array: count anew. Marks of slices stay."""
+        self.edits += 1
         self.census = None if self.labels.multiscale else Census(self.labels.data)
+
+    def _on_edit(self, event: Any = None) -> None:
+        """Pixels have changed on screen, by undo too, which tells nothing else."""
+        self.edits += 1
 
     @timed
     def _on_paint(self, event: Any) -> None:
+        self.edits += 1
         if self.census is not None:
             self.census.touch(event.value)
         ndim = self.labels.ndim
@@ -162,7 +171,11 @@ class Choices:
 
     def data_problem(self) -> str:
         """Why the chosen layers and settings cannot be trained on, in plain words; empty if they can."""
-        return lay.image_problem(self.images) or self._labels_problem() or self._model_problem()
+        return self.layers_problem() or self._model_problem()
+
+    def layers_problem(self) -> str:
+        """Why the chosen layers, classes or paint do not do; empty if they do."""
+        return lay.image_problem(self.images) or self._labels_problem()
 
     def _labels_problem(self) -> str:
         if problem := lay.labels_problem(self.images, self.labels):
