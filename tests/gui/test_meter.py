@@ -9,7 +9,7 @@ from napari_ctxseg.config import BalancedCE, ContextCE, DilatedBalancedCE, Dynam
 from napari_ctxseg.gui import layers as lay
 from napari_ctxseg.gui.annotation import Marks
 from napari_ctxseg.gui.choices import ClassRow
-from napari_ctxseg.gui.meter import PAUSE, Meter, labelled_sample
+from napari_ctxseg.gui.meter import PAUSE, Meter, labelled_sample, unbroken
 from napari_ctxseg.gui.session import run_now
 from napari_ctxseg.gui.timing import costs
 from napari_ctxseg.gui.train_dock import TrainDock
@@ -162,7 +162,7 @@ def test_paint_read_and_use(dock, qtbot):
     first, second = panel.meter.suggestions
     assert isinstance(first.loss, DilatedBalancedCE)
     assert second.loss == ContextCE(roi=DynamicRoi(margin=4))
-    assert panel.reasons[0].text() == first.reason
+    assert panel.reasons[0].text() == unbroken(first.reason)
     panel.buttons[0].click()
     assert dock.model_panel.loss.value == first.loss
     assert session.config.loss == first.loss

@@ -61,7 +61,7 @@ class Choices:
         self.marks = Marks()
         self._dismissed: set[int] = set()
         self.census: Census | None = None
-        self.edits = 0  # grows with every change of the labels, undone ones too
+        self.edits = 0  # grows with every stroke, and with another array
         self._predictions: dict[int, tuple[Any, Any]] = {}  # id of an image layer -> (it, its prediction)
 
     def choose(self, images: Sequence[Any], labels: Any) -> None:
@@ -76,12 +76,10 @@ class Choices:
         if self.labels is not None:
             self.labels.events.paint.disconnect(self._on_paint)
             self.labels.events.data.disconnect(self._on_data)
-            self.labels.events.labels_update.disconnect(self._on_edit)
         self.labels, self.marks, self.census = labels, Marks(), None
         if labels is not None:
             labels.events.paint.connect(self._on_paint)
             labels.events.data.connect(self._on_data)
-            labels.events.labels_update.connect(self._on_edit)
             self._on_data()
 
     @timed
@@ -89,10 +87,6 @@ class Choices:
         """The layer got another array: count anew. Marks of slices stay."""
         self.edits += 1
         self.census = None if self.labels.multiscale else Census(self.labels.data)
-
-    def _on_edit(self, event: Any = None) -> None:
-        """Pixels have changed on screen, by undo too, which tells nothing else."""
-        self.edits += 1
 
     @timed
     def _on_paint(self, event: Any) -> None:

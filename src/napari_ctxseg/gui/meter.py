@@ -67,6 +67,11 @@ def labelled_sample(labels: Any, marks: Marks, data: DataConfig, shot: lay.Snaps
     return Sample(class_indices(case, data.classes, data), shot.spacing, shot.unit, count)
 
 
+def unbroken(text: str) -> str:
+    """Text in which no line begins with the unit of a number at the end of the line before."""
+    return text.replace(" %", "\u00a0%").replace(" px", "\u00a0px")
+
+
 class Meter:
     """Looks at a session's labels whenever they have changed and then rested. No Qt.
 
@@ -109,8 +114,10 @@ class Meter:
         session, marks = self.session, self.session.marks
         planes = tuple(sorted((axis, len(indices)) for axis, indices in marks.planes.items()))
         rows = tuple((row.name, row.value) for row in session.classes)
+        # Undo and redo send no event of their own: only the lengths of their lists tell.
+        past = tuple(len(getattr(session.labels, name, ())) for name in ("_undo_history", "_redo_history"))
         chosen = (id(session.labels), session.policy, session.background_value, session.config.network.dims)
-        return (*chosen, session.edits, rows, planes, len(marks.cleared))
+        return (*chosen, session.edits, past, rows, planes, len(marks.cleared))
 
     def _start(self, state: Any) -> None:
         session = self.session
@@ -173,7 +180,7 @@ class MeterPanel(QGroupBox):
 
     @timed
     def _show(self) -> None:
-        self.numbers.setText(self.meter.text)
+        self.numbers.setText(unbroken(self.meter.text))
         for row in self._rows:
             self._column.removeWidget(row)
             row.hide()
@@ -184,7 +191,12 @@ class MeterPanel(QGroupBox):
         self.refresh()
 
     def _add(self, one: Suggestion) -> None:
-        row, title, reason, button = QWidget(self), QLabel(one.title), QLabel(one.reason), QPushButton()
+        row, title, reason, button = (
+            QWidget(self),
+            QLabel(one.title),
+            QLabel(unbroken(one.reason)),
+            QPushButton(),
+        )
         font = title.font()
         font.setBold(True)
         title.setFont(font)
