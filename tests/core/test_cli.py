@@ -19,6 +19,7 @@ from napari_ctxseg.commands.settings import parse_classes, settings
 from napari_ctxseg.config import (
     PRESETS,
     ContextCE,
+    MaskRoi,
     StaticRoi,
     from_yaml,
     loss_kinds,
@@ -238,6 +239,9 @@ def test_presets_of_a_loss_on_the_command_line(tmp_path: Path) -> None:
         None, {}, loss="context_ce", preset="paper", classes=None, assignments=["loss.weight=2"]
     )
     assert chosen.loss == ContextCE(roi=StaticRoi(size=50), reduction="sum", weight=2)
+    words = ["loss.roi.kind=mask", "loss.roi.radius=3"]
+    nested = settings(None, {}, loss="context_ce", classes=None, assignments=words)
+    assert nested.loss == ContextCE(roi=MaskRoi(radius=3))
     (tmp_path / "c.yaml").write_text("loss: {kind: dilated_balanced_ce, preset: paper}")
     config = tmp_path / "c.yaml"
     assert settings(config, {}, loss=None, classes=None, assignments=[]).loss.unit == "px"
@@ -266,6 +270,9 @@ def test_fields_set_by_name() -> None:
         "data": {"group": "P\\d"},
     }
     assert values["loss"] == "dice_ce"
+    other = set_fields({"roi": {"kind": "static", "size": 5}}, ["roi.kind=mask", "roi.radius=2"])
+    assert other == {"roi": {"kind": "mask", "radius": 2}}
+    assert set_fields(other, ["roi.kind=mask"]) == other
     for text in ("lr", "=3", "seed.x.y=1"):
         with pytest.raises(InputError):
             set_fields({"seed": 3}, [text])

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_ctxseg.config import RunConfig, from_yaml, loss_kinds, parse_config, preset_values, set_fields
+from napari_ctxseg.config import (
+    RunConfig,
+    from_yaml,
+    loss_kinds,
+    parse_config,
+    parse_loss,
+    preset_values,
+    set_fields,
+)
 from napari_ctxseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,8 +56,8 @@ def settings(
     return parse_config(set_fields(values, assignments), "settings")
 
 
-def loss_values(kind: str | None, preset: str | None) -> str | dict[str, Any]:
-    """A loss by its name, with the fields of a preset where one is asked for.
+def loss_values(kind: str | None, preset: str | None) -> dict[str, Any]:
+    """All fields of a loss by its name, those of a preset where one is asked for.
 
     Raises
     ------
@@ -60,7 +68,8 @@ def loss_values(kind: str | None, preset: str | None) -> str | dict[str, Any]:
         raise InputError(f"--preset {preset}", "names settings of a loss, but no loss is given", "Add --loss")
     if kind not in loss_kinds():
         raise InputError(f"--loss {kind}", "is no loss", f"There are: {', '.join(loss_kinds())}")
-    return kind if preset is None else preset_values(kind, preset)
+    values = {"kind": kind} if preset is None else preset_values(kind, preset)
+    return parse_loss(values).model_dump(mode="json")  # whole, so that --set finds nested sections
 
 
 def parse_classes(text: str) -> dict[str, int]:
