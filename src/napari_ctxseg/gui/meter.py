@@ -95,6 +95,7 @@ class Meter:
         self._since = 0.0
         self._running = False
 
+    @timed
     def tick(self, now: float | None = None) -> None:
         """Start looking if there is something new that has rested. For a timer."""
         now = time.monotonic() if now is None else now
