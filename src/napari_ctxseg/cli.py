@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from napari_ctxseg.commands import report
+from napari_ctxseg.config import PRESETS, loss_kinds
+from napari_ctxseg.io import MAP_SUFFIXES
 
 app = typer.Typer(
     name="ctxseg",
@@ -18,10 +20,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+LOSSES = loss_kinds()
 Places = Annotated[
     list[str] | None, typer.Option(help="Folder, pattern, file, or @list.txt; may be repeated.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text.")]
+Classes = Annotated[
+    str | None, typer.Option(help="Names and values, LV=1,myo=2. Other values are background.")
+]
+Foreground = Annotated[bool, typer.Option("--foreground", help="Every label above 0 is one class.")]
+Annotation = Annotated[str | None, typer.Option(help="full, masks or scribbles: what an unpainted 0 means.")]
+Background = Annotated[int | None, typer.Option(help="With scribbles: the value painted for background.")]
+Preset = Annotated[
+    str | None, typer.Option(help=f"Settings of the loss: {', '.join(PRESETS)}, where it has them.")
+]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; all cores when left out.")]
 
@@ -36,18 +48,11 @@ def train(
     ] = None,
     dims: Annotated[int | None, typer.Option(help="2: slice by slice. 3: whole volumes.")] = None,
     model: Annotated[str | None, typer.Option(help="Network, for instance unet.")] = None,
-    loss: Annotated[
-        str | None, typer.Option(help="Loss: ce, dice_ce, context_ce, dilated_balanced_ce.")
-    ] = None,
-    classes: Annotated[
-        str | None, typer.Option(help="Names and values, LV=1,myo=2. Other values are background.")
-    ] = None,
-    foreground: Annotated[
-        bool, typer.Option("--foreground", help="Every label above 0 is one class.")
-    ] = False,
-    annotation: Annotated[
-        str | None, typer.Option(help="full, masks or scribbles: what an unpainted 0 means.")
-    ] = None,
+    loss: Annotated[str | None, typer.Option(help=f"Loss: {', '.join(LOSSES)}.")] = None,
+    preset: Preset = None,
+    classes: Classes = None,
+    foreground: Foreground = False,
+    annotation: Annotation = None,
     group: Annotated[
         str | None, typer.Option(help="Regular expression that finds the patient in a file name.")
     ] = None,
@@ -89,12 +94,19 @@ def train(
 
         if resume:
             given = sorted(name for name, value in options.items() if value is not None)
-            options_.refuse_beside_resume(
-                [*given, *(["--set"] if set_ else []), *(["--config"] if config else [])]
-            )
+            more = {
+                "--set": set_,
+                "--config": config,
+                "--loss": loss,
+                "--preset": preset,
+                "--classes": classes,
+            }
+            options_.refuse_beside_resume([*given, *(name for name, value in more.items() if value)])
             chosen = None
         else:
-            chosen = options_.settings(config, options, loss=loss, classes=classes, assignments=set_ or [])
+            chosen = options_.settings(
+                config, options, loss=loss, preset=preset, classes=classes, assignments=set_ or []
+            )
         command.train(chosen, out, resume=resume, as_json=json_)
 
 
@@ -139,6 +151,69 @@ def evaluate(
 
         result = command.evaluate(pred, ref, classes=classes, foreground=foreground)
         report.scores(result, as_json=json_)
+
+
+@app.command()
+def imbalance(
+    labels: Annotated[list[str], typer.Argument(help="Label files, folders, patterns, @list.txt.")],
+    classes: Classes = None,
+    foreground: Foreground = False,
+    annotation: Annotation = None,
+    background: Background = None,
+    dims: Annotated[
+        int,
+        typer.Option(min=2, max=3, help="2: slice by slice, as a 2-D network sees them. 3: whole volumes."),
+    ] = 2,
+    json_: Json = False,
+) -> None:
+    """Say how unbalanced labels are, and which losses that speaks for."""
+    with report.errors(json_):
+        from napari_ctxseg.commands import imbalance as command
+        from napari_ctxseg.commands.labels import label_settings
+
+        data = label_settings(classes, foreground=foreground, annotation=annotation, background=background)
+        found, offered, power = command.imbalance(labels, data, dims=3 if dims == 3 else 2)
+        command.show(found, offered, power, as_json=json_)
+
+
+@app.command()
+def maps(
+    labels: Annotated[Path, typer.Argument(help="Label file.")],
+    loss: Annotated[str, typer.Option(help=f"Loss: {', '.join(LOSSES)}.")],
+    out: Annotated[
+        Path, typer.Option(help=f"File of the map: {' '.join(MAP_SUFFIXES)}; labels also .png, never .npy.")
+    ],
+    map_: Annotated[
+        str, typer.Option("--map", help="weight, contour (real numbers); roi, interior, dilated (labels).")
+    ] = "weight",
+    preset: Preset = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="A field of the loss, for instance --set radius=8.")
+    ] = None,
+    classes: Classes = None,
+    foreground: Foreground = False,
+    annotation: Annotation = None,
+    background: Background = None,
+    dims: Annotated[
+        int,
+        typer.Option(
+            help="2: each slice along the first axis is an image of its own, with weights of its own, as a 2-D "
+            "network sees it. 3: the whole volume."
+        ),
+    ] = 2,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    json_: Json = False,
+) -> None:
+    """Write what a loss sees in labels, with their geometry: weights, regions, contours."""
+    with report.errors(json_):
+        from napari_ctxseg.commands import maps as command
+        from napari_ctxseg.commands.labels import label_settings
+
+        data = label_settings(classes, foreground=foreground, annotation=annotation, background=background)
+        chosen = command.chosen_loss(loss, preset, set_ or [])
+        done = command.maps(labels, out, chosen, data, name=map_, dims=dims, overwrite=overwrite)
+        text = f"{done['file']}: {done['map']} from {done['low']:.4g} to {done['high']:.4g}, sum {done['sum']:.6g}"
+        report.print_json(done) if json_ else report.print_line(text)
 
 
 @app.command()

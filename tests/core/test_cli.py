@@ -15,8 +15,18 @@ import yaml
 from typer.testing import CliRunner
 
 from napari_ctxseg.cli import app
-from napari_ctxseg.commands.settings import parse_classes
-from napari_ctxseg.config import from_yaml, parse_config, set_fields
+from napari_ctxseg.commands.settings import parse_classes, settings
+from napari_ctxseg.config import (
+    PRESETS,
+    ContextCE,
+    MaskRoi,
+    StaticRoi,
+    from_yaml,
+    loss_kinds,
+    parse_config,
+    recommended,
+    set_fields,
+)
 from napari_ctxseg.errors import InputError
 from tests.core.conftest import blob_case
 
@@ -113,7 +123,16 @@ def test_errors_take_one_line(files: Path, run: Path, tmp_path: Path) -> None:
         (("train", *images, *labels, "--out", run), "not empty"),
         (("train", *images, *labels, "--out", tmp_path / "x", "--classes", "LV"), "NAME=VALUE"),
         (("train", *images, *labels, "--out", tmp_path / "x", "--classes", "a=9"), "no painted class"),
-        (("train", *images, *labels, "--out", tmp_path / "x", "--loss", "dise"), "loss"),
+        (("train", *images, *labels, "--out", tmp_path / "x", "--loss", "dise"), "--loss dise: is no loss"),
+        (
+            ("train", *images, *labels, "--out", tmp_path / "x", "--loss", "ce", "--preset", "paper"),
+            "preset 'paper': is not known for the loss 'ce'",
+        ),
+        (
+            ("train", *images, *labels, "--out", tmp_path / "x", "--loss", "dise", "--preset", "paper"),
+            "is no loss",
+        ),
+        (("train", *images, *labels, "--out", tmp_path / "x", "--preset", "paper"), "Add --loss"),
         (
             ("train", *images, *labels, "--out", tmp_path / "x", "--dims", "3"),
             "2-D image, but the model is 3-D",
@@ -215,6 +234,26 @@ def test_yaml_options_and_set_are_layered(files: Path, tmp_path: Path) -> None:
     assert config == parse_config(config.model_dump(mode="json"))
 
 
+def test_presets_of_a_loss_on_the_command_line(tmp_path: Path) -> None:
+    chosen = settings(
+        None, {}, loss="context_ce", preset="paper", classes=None, assignments=["loss.weight=2"]
+    )
+    assert chosen.loss == ContextCE(roi=StaticRoi(size=50), reduction="sum", weight=2)
+    words = ["loss.roi.kind=mask", "loss.roi.radius=3"]
+    nested = settings(None, {}, loss="context_ce", classes=None, assignments=words)
+    assert nested.loss == ContextCE(roi=MaskRoi(radius=3))
+    (tmp_path / "c.yaml").write_text("loss: {kind: dilated_balanced_ce, preset: paper}")
+    config = tmp_path / "c.yaml"
+    assert settings(config, {}, loss=None, classes=None, assignments=[]).loss.unit == "px"
+    again = settings(config, {}, loss=None, preset="recommended", classes=None, assignments=[])
+    assert again.loss == recommended("dilated_balanced_ce")
+    text = " ".join(ctxseg("train", "--help").stdout.split())
+    for name in (*loss_kinds(), *PRESETS):
+        assert name in text
+    refused = ctxseg("train", "--out", tmp_path, "--resume", "--loss", "ce", "--preset", "paper")
+    assert "--loss, --preset cannot be changed" in refused.stderr
+
+
 def test_class_lists() -> None:
     assert parse_classes("LV=1, myo=2") == {"LV": 1, "myo": 2}
     for text in ("", "LV", "=1", "a=0", "a=b", "a=1,a=2", "a=-1"):
@@ -231,6 +270,9 @@ def test_fields_set_by_name() -> None:
         "data": {"group": "P\\d"},
     }
     assert values["loss"] == "dice_ce"
+    other = set_fields({"roi": {"kind": "static", "size": 5}}, ["roi.kind=mask", "roi.radius=2"])
+    assert other == {"roi": {"kind": "mask", "radius": 2}}
+    assert set_fields(other, ["roi.kind=mask"]) == other
     for text in ("lr", "=3", "seed.x.y=1"):
         with pytest.raises(InputError):
             set_fields({"seed": 3}, [text])

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_ctxseg.config import RunConfig, from_yaml, parse_config, set_fields
+from napari_ctxseg.config import (
+    RunConfig,
+    from_yaml,
+    loss_kinds,
+    parse_config,
+    parse_loss,
+    preset_values,
+    set_fields,
+)
 from napari_ctxseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,6 +27,7 @@ def settings(
     loss: str | None,
     classes: str | None,
     assignments: list[str],
+    preset: str | None = None,
 ) -> RunConfig:
     """A run's configuration from a YAML file, options, and ``--set`` assignments, the later ones winning.
 
@@ -40,11 +49,27 @@ def settings(
             values["budget"] = {field: value}
         else:
             values[section] = {**(values.get(section) or {}), field: value}
-    if loss is not None:
-        values["loss"] = loss
+    if loss is not None or preset is not None:
+        values["loss"] = loss_values(loss or (values.get("loss") or {}).get("kind"), preset)
     if classes is not None:
         values.setdefault("data", {})["classes"] = parse_classes(classes)
     return parse_config(set_fields(values, assignments), "settings")
+
+
+def loss_values(kind: str | None, preset: str | None) -> dict[str, Any]:
+    """All fields of a loss by its name, those of a preset where one is asked for.
+
+    Raises
+    ------
+    InputError
+        If there is no such loss, or it has no such preset.
+    """
+    if kind is None:
+        raise InputError(f"--preset {preset}", "names settings of a loss, but no loss is given", "Add --loss")
+    if kind not in loss_kinds():
+        raise InputError(f"--loss {kind}", "is no loss", f"There are: {', '.join(loss_kinds())}")
+    values = {"kind": kind} if preset is None else preset_values(kind, preset)
+    return parse_loss(values).model_dump(mode="json")  # whole, so that --set finds nested sections
 
 
 def parse_classes(text: str) -> dict[str, int]:

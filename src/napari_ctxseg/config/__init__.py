@@ -4,8 +4,9 @@ Every class with a ``kind`` has exactly one builder in the table of its package 
 Titles and descriptions are what the person reads: they become labels and tooltips.
 """
 
-from napari_ctxseg.config.base import Config, Unit, to_yaml
+from napari_ctxseg.config.base import ADVANCED, Config, Unit, to_yaml
 from napari_ctxseg.config.losses import (
+    PRESETS,
     BalancedCE,
     ContextCE,
     ContourWeightedCE,
@@ -23,7 +24,9 @@ from napari_ctxseg.config.losses import (
     Sum,
     Term,
     WeightedCE,
+    loss_kinds,
     parse_loss,
+    preset_note,
     preset_values,
     presets_of,
     recommended,
@@ -48,6 +51,7 @@ from napari_ctxseg.config.run import (
 )
 
 __all__ = [
+    "ADVANCED",
     "Annotation",
     "AugmentConfig",
     "BalancedCE",
@@ -73,6 +77,7 @@ __all__ = [
     "MethodConfig",
     "NetworkConfig",
     "OptimConfig",
+    "PRESETS",
     "PatchConfig",
     "RoiConfig",
     "RunConfig",
@@ -85,8 +90,10 @@ __all__ = [
     "Unit",
     "WeightedCE",
     "from_yaml",
+    "loss_kinds",
     "parse_config",
     "parse_loss",
+    "preset_note",
     "preset_values",
     "presets_of",
     "recommended",

@@ -270,7 +270,10 @@ def set_fields(values: dict[str, Any], assignments: list[str]) -> dict[str, Any]
                 )
             node[section] = child or {}
             node = node[section]
-        node[last] = _scalar(value)
+        parsed = _scalar(value)
+        if last == "kind" and node.get("kind", parsed) != parsed:
+            node.clear()  # fields of another kind mean nothing
+        node[last] = parsed
     return result
 
 

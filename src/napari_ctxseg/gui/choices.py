@@ -61,6 +61,7 @@ class Choices:
         self.marks = Marks()
         self._dismissed: set[int] = set()
         self.census: Census | None = None
+        self.edits = 0  # grows with every stroke, and with another array
         self._predictions: dict[int, tuple[Any, Any]] = {}  # id of an image layer -> (it, its prediction)
 
     def choose(self, images: Sequence[Any], labels: Any) -> None:
@@ -84,10 +85,12 @@ class Choices:
     @timed
     def _on_data(self, event: Any = None) -> None:
         """The layer got another array: count anew. Marks of slices stay."""
+        self.edits += 1
         self.census = None if self.labels.multiscale else Census(self.labels.data)
 
     @timed
     def _on_paint(self, event: Any) -> None:
+        self.edits += 1
         if self.census is not None:
             self.census.touch(event.value)
         ndim = self.labels.ndim
@@ -162,7 +165,11 @@ class Choices:
 
     def data_problem(self) -> str:
         """Why the chosen layers and settings cannot be trained on, in plain words; empty if they can."""
-        return lay.image_problem(self.images) or self._labels_problem() or self._model_problem()
+        return self.layers_problem() or self._model_problem()
+
+    def layers_problem(self) -> str:
+        """Why the chosen layers, classes or paint do not do; empty if they do."""
+        return lay.image_problem(self.images) or self._labels_problem()
 
     def _labels_problem(self) -> str:
         if problem := lay.labels_problem(self.images, self.labels):

@@ -22,6 +22,7 @@ from superqt.utils import create_worker
 from napari_ctxseg.engine.client import EngineClient
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.gui import layers as lay
+from napari_ctxseg.gui.meter import Meter, MeterPanel
 from napari_ctxseg.gui.panels import ClassPanel, LayerPanel, ModelPanel
 from napari_ctxseg.gui.plot import CurveWidget
 from napari_ctxseg.gui.session import Session
@@ -79,7 +80,9 @@ class TrainDock(QWidget):
         self.session = Session(napari_viewer, engine or EngineClient(), runs or runs_folder(), in_background)
         self.layer_panel = LayerPanel(self.session)
         self.class_panel = ClassPanel(self.session)
+        self.meter_panel = MeterPanel(Meter(self.session, in_background))
         self.model_panel = ModelPanel(self.session)
+        self.meter_panel.chosen.connect(self.model_panel.loss.set_value)
         self.curve = CurveWidget(self.session.history)
         self.curve.setVisible(False)  # until there is something to see: the settings need the room
         self._lay_out()
@@ -113,7 +116,7 @@ class TrainDock(QWidget):
         inner = QWidget()
         column = QVBoxLayout(inner)
         column.setContentsMargins(2, 2, 2, 2)
-        for panel in (self.layer_panel, self.class_panel, self.model_panel):
+        for panel in (self.layer_panel, self.class_panel, self.meter_panel, self.model_panel):
             column.addWidget(panel)
         column.addStretch(1)
         self.scroll_area = QScrollArea()
@@ -187,6 +190,7 @@ class TrainDock(QWidget):
     def _tick(self) -> None:
         self.session.tick()
         self.layer_panel.refresh()
+        self.meter_panel.meter.tick()
         if self._stale:
             self._stale = False
             self._show()
@@ -194,6 +198,7 @@ class TrainDock(QWidget):
     def _show(self) -> None:
         session = self.session
         self.class_panel.refresh()
+        self.meter_panel.refresh()
         self.layer_panel.show_new()
         self._fit_width()
         train, predict = session.train_problem(), session.predict_problem()

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from napari_ctxseg.atomic import write_atomic
 from napari_ctxseg.errors import CtxsegError, FileError
-from napari_ctxseg.io._common import plain_file
+from napari_ctxseg.io._common import must_equal, plain_file
 
 if TYPE_CHECKING:
     import os
@@ -18,7 +19,17 @@ if TYPE_CHECKING:
 
     from napari_ctxseg.image import Image
 
-__all__ = ["LABEL_SUFFIXES", "SUPPORTED", "read", "read_labels", "stem_of", "suffix_of", "write_labels"]
+__all__ = [
+    "LABEL_SUFFIXES",
+    "MAP_SUFFIXES",
+    "SUPPORTED",
+    "read",
+    "read_labels",
+    "stem_of",
+    "suffix_of",
+    "write_labels",
+    "write_map",
+]
 
 #: Every suffix that can be read, and the module that reads it.
 SUPPORTED: dict[str, str] = {
@@ -36,6 +47,8 @@ SUPPORTED: dict[str, str] = {
 }
 #: Every suffix that labels can be written to. JPEG is not one of them: it changes values.
 LABEL_SUFFIXES = tuple(suffix for suffix in SUPPORTED if suffix not in (".jpg", ".jpeg"))
+#: Every suffix that real numbers can be written to.
+MAP_SUFFIXES = (*(suffix for suffix in LABEL_SUFFIXES if suffix != ".png"), ".npy")
 
 
 def suffix_of(path: str | os.PathLike[str]) -> str:
@@ -132,27 +145,79 @@ def write_labels(path: str | os.PathLike[str], labels: NDArray[Any], like: Image
     labels = np.asarray(labels)
     if labels.dtype.kind not in "biu":
         raise ValueError(f"labels must be integers, got {labels.dtype}")
-    if labels.shape != like.spatial_shape:
-        raise ValueError(f"labels have shape {labels.shape}, the image {like.spatial_shape}")
-    if 0 in labels.shape:
-        raise ValueError(f"labels are empty: shape {labels.shape}")
-    path, suffix = Path(path), suffix_of(path)
-    if suffix not in LABEL_SUFFIXES:
-        raise FileError(
-            path, f"labels cannot be written as {suffix or 'a file without a suffix'}", _choices()
-        )
-    if like.source is not None and _same(path, like.source.path):
-        raise FileError(path, "is the image itself; labels would overwrite it", "Choose another name")
-    module = import_module(f"napari_ctxseg.io.{SUPPORTED[suffix]}")
     labels = labels.astype(np.uint8) if labels.dtype.kind == "b" else labels
+    _write("labels", "save_labels", Path(path), labels, like, LABEL_SUFFIXES)
+
+
+def write_map(path: str | os.PathLike[str], values: NDArray[Any], like: Image) -> None:
+    """Write real numbers, such as the weights of a loss, so that they lie on an image, with its geometry.
+
+    The old file, if there is one, stays until the new one is complete, on disk and read back.
+
+    Parameters
+    ----------
+    path : path
+        One of `MAP_SUFFIXES`. The same format as the image keeps its header geometry bit for bit; ``.npy`` keeps none.
+    values : ndarray of float
+        Shape ``like.spatial_shape``, axes as in `like`, all finite. Stored as float32.
+    like : Image
+        The image, or the labels, that the map belongs to.
+
+    Raises
+    ------
+    FileError
+        If `path` is the image itself, cannot be written, or cannot hold real numbers.
+    ValueError
+        If shape, type or values do not fit.
+    """
+    values = np.asarray(values)
+    if values.dtype.kind != "f":
+        raise ValueError(f"a map must hold real numbers, got {values.dtype}")
+    with np.errstate(over="ignore"):
+        single = values.astype(np.float32)
+    if not np.isfinite(single).all():
+        raise ValueError("a map must be finite, in single precision")
+    _write("a map", "save_map", Path(path), single, like, MAP_SUFFIXES)
+
+
+def _write(
+    what: str, function: str, path: Path, values: NDArray[Any], like: Image, suffixes: tuple[str, ...]
+) -> None:
+    """Check what every format needs, and hand over to the module of the suffix."""
+    verb = "have" if what == "labels" else "has"
+    if values.shape != like.spatial_shape:
+        raise ValueError(f"{what} {verb} shape {values.shape}, the image {like.spatial_shape}")
+    if 0 in values.shape:
+        raise ValueError(f"{what} {'are' if verb == 'have' else 'is'} empty: shape {values.shape}")
+    suffix = suffix_of(path)
+    if suffix not in suffixes:
+        known = suffix or "a file without a suffix"
+        raise FileError(path, f"{what} cannot be written as {known}", "Use one of " + " ".join(suffixes))
+    if like.source is not None and _same(path, like.source.path):
+        raise FileError(path, f"is the image itself; {what} would overwrite it", "Choose another name")
+    if suffix == ".npy":
+        _save_npy(path, values)
+        return
+    module = import_module(f"napari_ctxseg.io.{SUPPORTED[suffix]}")
     try:
-        module.save_labels(path, labels, like, suffix=suffix)
+        getattr(module, function)(path, values, like, suffix=suffix)
     except CtxsegError:
         raise
     except Exception as error:
         raise FileError(
             path, f"cannot be written: {error or type(error).__name__}", "Try another format"
         ) from error
+
+
+def _save_npy(path: Path, values: NDArray[Any]) -> None:
+    def writer(temp: Path) -> None:
+        with open(temp, "wb") as file:
+            np.save(file, np.ascontiguousarray(values), allow_pickle=False)
+
+    def check(temp: Path) -> None:
+        must_equal(path, np.load(temp, allow_pickle=False), values)
+
+    write_atomic(path, writer, check=check, suffix=".npy")
 
 
 def _read(path: str | os.PathLike[str], *, labels: bool, fourth: Literal["channel"] | None) -> Image:

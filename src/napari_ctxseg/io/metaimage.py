@@ -109,14 +109,18 @@ def save_labels(path: Path, labels: NDArray[Any], like: Image, *, suffix: str) -
     FileError
         If it cannot be written, or does not read back the same.
     """
+    save_map(path, _common.shrink(labels), like, suffix=suffix)
+
+
+def save_map(path: Path, values: NDArray[Any], like: Image, *, suffix: str) -> None:
+    """Write values of any number type on the grid of `like`; otherwise as `save_labels`."""
     path, source = path.resolve(), like.source  # the two files of a pair must end up in one folder
-    grid, lines = _source_lines(labels, like) or (labels.T, _lines_from(like))
-    grid = _common.shrink(grid)
+    grid, lines = _source_lines(values, like) or (values.T, _lines_from(like))
     grid = grid.astype(grid.dtype.newbyteorder("<"), copy=False)
     packed = zlib.compress(grid.tobytes(order="F"), 6)
     raw = path.with_name(path.name[: -len(suffix)] + ".zraw")
     fields = {
-        "ObjectType": "Image", "NDims": str(labels.ndim), "BinaryData": "True",
+        "ObjectType": "Image", "NDims": str(values.ndim), "BinaryData": "True",
         "BinaryDataByteOrderMSB": "False", "CompressedData": "True",
         "CompressedDataSize": str(len(packed)), **lines,
         "DimSize": " ".join(map(str, grid.shape)), "ElementType": f"MET_{_NAMES[grid.dtype]}",

@@ -91,8 +91,13 @@ def save_labels(path: Path, labels: NDArray[Any], like: Image, *, suffix: str) -
     FileError
         If it cannot be written, or does not read back the same.
     """
-    header, grid = _source_header(labels, like) or (_header_from(like), labels.T)
-    grid = _neutral(path, header, _common.shrink(grid))
+    save_map(path, _common.shrink(labels), like, suffix=suffix)
+
+
+def save_map(path: Path, values: NDArray[Any], like: Image, *, suffix: str) -> None:
+    """Write values of any number type on the grid of `like`; otherwise as `save_labels`."""
+    header, grid = _source_header(values, like) or (_header_from(like), values.T)
+    grid = _neutral(path, header, grid)
     head = header.binaryblock + b"\0\0\0\0"  # four zero bytes: no extensions
     # No file name and no time in the gzip header: the same labels give the same bytes.
     body = head + grid.tobytes(order="F")
@@ -383,9 +388,9 @@ def _header_from(like: Image) -> Any:
 
 
 def _neutral(path: Path, header: Any, grid: NDArray[Any]) -> NDArray[Any]:
-    """Make the header one of unscaled labels, geometry left alone; return the voxels in its byte order."""
+    """Make the header one of unscaled values, geometry left alone; return the voxels in its byte order."""
     if max(grid.shape) > np.iinfo(header["dim"].dtype).max:
-        raise FileError(path, f"shape {grid.shape} does not fit a NIfTI-1 header", "Save the labels as TIFF")
+        raise FileError(path, f"shape {grid.shape} does not fit a NIfTI-1 header", "Save it as TIFF")
     header["dim"] = [grid.ndim, *grid.shape, *[1] * (7 - grid.ndim)]
     # Assigned by code, because nibabel's set_data_dtype has opinions about some integers.
     header["datatype"] = nib.nifti1.data_type_codes.code[str(grid.dtype)]

@@ -110,15 +110,21 @@ def save_labels(path: Path, labels: NDArray[Any], like: Image, *, suffix: str) -
     FileError
         If it cannot be written, or does not read back the same.
     """
-    labels = np.ascontiguousarray(_common.shrink(labels))
+    save_map(path, _common.shrink(labels), like, suffix=suffix)
+
+
+def save_map(path: Path, values: NDArray[Any], like: Image, *, suffix: str) -> None:
+    """Write values of any number type like `like`; otherwise as `save_labels`."""
+    values = np.ascontiguousarray(values)
     scale = _scale_of(like)
-    options = scale.options(like.spatial_axes, labels.dtype, ome=suffix.startswith(".ome"))
+    options = scale.options(like.spatial_axes, values.dtype, ome=suffix.startswith(".ome"))
 
     def writer(temp: Path) -> None:
-        tifffile.imwrite(temp, labels, compression="zlib", photometric="minisblack", **options)
+        tifffile.imwrite(temp, values, compression="zlib", photometric="minisblack", **options)
 
     def check(temp: Path) -> None:
-        _common.must_equal(path, load(temp, temp.stat().st_size, labels=True).array, labels)
+        whole = values.dtype.kind != "f"
+        _common.must_equal(path, load(temp, temp.stat().st_size, labels=whole).array, values)
 
     write_atomic(path, writer, check=check, suffix=suffix)
 

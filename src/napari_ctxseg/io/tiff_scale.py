@@ -25,6 +25,8 @@ _UNITS = {
 _METRES = {"nm": 1e-9, "um": 1e-6, "mm": 1e-3, "cm": 1e-2, "m": 1.0, "inch": 0.0254}
 _OME_UNITS = {"um": "µm", "inch": "in"}
 _RESOLUTION_TAGS = (282, 283, 296)
+#: What ImageJ can hold.
+_IMAGEJ_TYPES = (np.uint8, np.uint16, np.float32)
 _IMAGEJ_KEEP = ("spacing", "unit", "finterval", "fps", "tunit")
 
 
@@ -53,18 +55,18 @@ class Scale:
     notes: tuple[str, ...] = ()
 
     def options(self, axes: str, dtype: np.dtype[Any], *, ome: bool) -> dict[str, Any]:
-        """Keyword arguments of ``tifffile.imwrite`` for labels with these axes.
+        """Keyword arguments of ``tifffile.imwrite`` for values with these axes.
 
         Parameters
         ----------
         axes : str
             ``"yx"``, ``"zyx"`` or ``"tyx"``.
         dtype : numpy.dtype
-            Type of the labels.
+            Type of the values.
         ome : bool
             Write OME whatever the kind.
         """
-        if ome or self.kind == "ome" or (self.kind == "imagej" and dtype not in (np.uint8, np.uint16)):
+        if ome or self.kind == "ome" or (self.kind == "imagej" and dtype not in _IMAGEJ_TYPES):
             return {"ome": True, "metadata": {"axes": axes.upper(), **self._ome_attributes(axes)}}
         resolution = self.kept.get("resolution")
         options: dict[str, Any] = {}
