@@ -287,6 +287,15 @@ def shown_slice(viewer: Any, shot: Snapshot) -> tuple[int, bool]:
     return int(np.clip(index, 0, shot.shape[0] - 1)), alone
 
 
+def load_units() -> None:
+    """Fill the registry of units that every layer asks. On the GUI thread: two threads at once see it half full."""
+    import pint
+
+    units: Any = pint  # not fully typed
+    with napari_works("units"):
+        units.get_application_registry().Unit("pixel")
+
+
 def warm_up() -> None:
     """Load what the first Labels layer of a process needs, in any thread."""
     from napari.layers import Labels

@@ -98,6 +98,7 @@ class TrainDock(QWidget):
         self._start_engine()
         # The first Labels layer loads pandas and more, for a second or two: better now, in the background.
         self.layer_panel.hold_new(True)
+        lay.load_units()
         in_background(lay.warm_up, self._warm, self._warm)
         self._timer.start()
         self._tick()
