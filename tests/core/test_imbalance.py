@@ -112,7 +112,8 @@ def test_sentences():
     labels[:2, 3:5, 3:8] = 1
     labels[0, 40, 40] = 1
     assert look(labels).sentence() == (
-        "4 of 4 slices labelled, lesion 0.21 % of labelled pixels, smallest component 1 px, box density 50 %"
+        "4 of 4 slices labelled, lesion 0.21 % of labelled pixels, smallest component 1 px, "
+        "100 % of the foreground on a boundary, box density 50 %"
     )
     assert [percent(v) for v in (0.0, 0.00042, 0.004, 0.03, 0.0966, 0.97, 0.9996, 1.0)] == [
         "0 %", "0.042 %", "0.4 %", "3 %", "9.7 %", "97 %", "over 99 %", "100 %",

@@ -162,6 +162,7 @@ class Imbalance:
         shares = ", ".join(f"{one.name} {percent(one.share)}" for one in rare[:3])
         parts.append(f"{shares} of labelled pixels")
         parts.append(f"smallest component {self.smallest} px")
+        parts.append(f"{percent(self.boundary)} of the foreground on a boundary")
         if self.box_density is not None:
             parts.append(f"box density {percent(self.box_density)}")
         if self.unlabelled > 0:
