@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 
 from magicgui.widgets import create_widget
 from pydantic import ValidationError
-from qtpy.QtCore import QSignalBlocker, Signal  # type: ignore[attr-defined]
+from qtpy.QtCore import Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QWidget
 
 from napari_ctxseg.config import Config
@@ -105,31 +105,6 @@ class ConfigForm(QWidget):
     def value(self) -> Config:
         """The configuration as it stands in the form."""
         return self._value
-
-    def show_value(self, value: Config) -> None:
-        """Take over a value from elsewhere, and say so if it is another one."""
-        if value == self._value:
-            return
-        same = type(value) is type(self._value)
-        self._value, self.problem = value, ""
-        with QSignalBlocker(self._kinds):
-            self._kinds.setCurrentIndex(self._classes.index(type(value)))
-        if same:
-            for (
-                name,
-                editor,
-            ) in self._editors.items():  # in place: a slider may be writing many times a second
-                blocked = editor.blockSignals if isinstance(editor, QWidget) else None
-                if blocked is not None:
-                    blocked(True)
-                    editor.show_value(getattr(value, name))
-                    blocked(False)
-                else:
-                    with editor.changed.blocked():
-                        editor.value = getattr(value, name)
-        else:
-            self._fill()
-        self.changed.emit()
 
     def _choose_kind(self, index: int) -> None:
         self._value = self._classes[index]()
