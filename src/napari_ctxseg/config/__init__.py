@@ -4,7 +4,7 @@ Every class with a ``kind`` has exactly one builder in the table of its package 
 Titles and descriptions are what the person reads: they become labels and tooltips.
 """
 
-from napari_ctxseg.config.base import Config, Unit, to_yaml
+from napari_ctxseg.config.base import ADVANCED, Config, Unit, to_yaml
 from napari_ctxseg.config.losses import (
     BalancedCE,
     ContextCE,
@@ -24,6 +24,7 @@ from napari_ctxseg.config.losses import (
     Term,
     WeightedCE,
     parse_loss,
+    preset_note,
     preset_values,
     presets_of,
     recommended,
@@ -48,6 +49,7 @@ from napari_ctxseg.config.run import (
 )
 
 __all__ = [
+    "ADVANCED",
     "Annotation",
     "AugmentConfig",
     "BalancedCE",
@@ -87,6 +89,7 @@ __all__ = [
     "from_yaml",
     "parse_config",
     "parse_loss",
+    "preset_note",
     "preset_values",
     "presets_of",
     "recommended",

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 Unit = Literal["world", "px", "fraction"]
+#: ``json_schema_extra`` of fields that are rarely changed: a form keeps them behind "More".
+ADVANCED: dict[str, JsonValue] = {"advanced": True}
+Reduction = Annotated[
+    Literal["macro", "micro"],
+    Field(
+        title="Average over",
+        description="macro: Dice per class and image, then the mean over those present. micro: one Dice of all "
+        "classes and images pooled, as released; large structures rule it.",
+        json_schema_extra=ADVANCED,
+    ),
+]
+Smoothing = Annotated[
+    float,
+    Field(
+        gt=0,
+        title="Smoothing",
+        description="Added above and below the fraction; far below one pixel.",
+        json_schema_extra=ADVANCED,
+    ),
+]
 
 
 class Config(BaseModel):

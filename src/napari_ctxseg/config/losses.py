@@ -9,23 +9,11 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
 
-from napari_ctxseg.config.base import Config, Unit
+from napari_ctxseg.config.base import ADVANCED, Config, Reduction, Smoothing, Unit
 from napari_ctxseg.config.maps import ContourConfig, DynamicRoi, RoiConfig
 from napari_ctxseg.errors import InputError
 
 PRESETS = ("paper", "released", "recommended")
-Reduction = Annotated[
-    Literal["macro", "micro"],
-    Field(
-        title="Average over",
-        description="macro: Dice per class and image, then the mean over those present. micro: one Dice of all "
-        "classes and images pooled, as released; large structures rule it.",
-    ),
-]
-Smoothing = Annotated[
-    float,
-    Field(gt=0, title="Smoothing", description="Added above and below the fraction; far below one pixel."),
-]
 
 
 class CrossEntropy(Config):
@@ -66,6 +54,7 @@ class BalancedCE(Config):
         min_length=2,
         title="Class shares",
         description="For `dataset`, background first. Left empty: counted in the training labels.",
+        json_schema_extra=ADVANCED,
     )
 
     @model_validator(mode="after")
@@ -79,7 +68,9 @@ class Focal(Config):
     """Cross-entropy that fades out where the network is sure already (Lin et al. 2017)."""
 
     kind: Literal["focal"] = "focal"
-    alpha: float = Field(1.0, gt=0, title="Alpha", description="Factor of the whole loss.")
+    alpha: float = Field(
+        1.0, gt=0, title="Alpha", description="Factor of the whole loss.", json_schema_extra=ADVANCED
+    )
     gamma: float = Field(
         2.0, ge=0, title="Gamma", description="How fast easy pixels fade; 0 is plain cross-entropy."
     )
@@ -89,6 +80,7 @@ class Focal(Config):
         lt=0.1,
         title="Floor",
         description="Added to each probability before the logarithm; the released code has 1e-7.",
+        json_schema_extra=ADVANCED,
     )
 
 
@@ -105,7 +97,13 @@ class DiceCE(Config):
 
     kind: Literal["dice_ce"] = "dice_ce"
     dice_weight: float = Field(1.0, ge=0, title="Dice weight", description="Factor of the Dice term.")
-    ce_weight: float = Field(1.0, ge=0, title="CE weight", description="Factor of the cross-entropy term.")
+    ce_weight: float = Field(
+        1.0,
+        ge=0,
+        title="CE weight",
+        description="Factor of the cross-entropy term.",
+        json_schema_extra=ADVANCED,
+    )
     reduction: Reduction = "macro"
     smooth: Smoothing = 1e-5
 
@@ -147,6 +145,7 @@ class DistanceWeightedCE(Config):
         "inverse",
         title="Class weights",
         description="inverse: one over the class's share of the image, mean 1 over its pixels. none: 1 for all.",
+        json_schema_extra=ADVANCED,
     )
 
 
@@ -167,6 +166,7 @@ class ContextCE(Config):
         "mean",
         title="Reduction",
         description="mean: two means, as released. sum: two sums, as printed; the region then weighs far less.",
+        json_schema_extra=ADVANCED,
     )
 
 
@@ -196,6 +196,7 @@ class DilatedBalancedCE(Config):
         False,
         title="Weights sum to one",
         description="Divide by the sum of the weights, so that images with more classes do not weigh more.",
+        json_schema_extra=ADVANCED,
     )
     anneal: float = Field(
         0.0,
@@ -203,12 +204,14 @@ class DilatedBalancedCE(Config):
         le=1,
         title="Anneal over",
         description="Share of the run over which the radius shrinks from the start radius; 0: it stays as it is.",
+        json_schema_extra=ADVANCED,
     )
     start_radius: float = Field(
         100.0,
         ge=0,
         title="Start radius",
         description="Radius of the first step when annealed, in the same unit; a very large one is plain CE.",
+        json_schema_extra=ADVANCED,
     )
 
 
@@ -255,8 +258,16 @@ class ContourWeightedCEDice(Config):
     balance: float = Field(
         0.5, ge=0, le=1, title="Balance", description="Lambda: share of the contour's Dice in the Dice term."
     )
-    ce_weight: float = Field(1.0, ge=0, title="CE weight", description="Factor of the cross-entropy term.")
-    dice_weight: float = Field(1.0, ge=0, title="Dice weight", description="Factor of the Dice term.")
+    ce_weight: float = Field(
+        1.0,
+        ge=0,
+        title="CE weight",
+        description="Factor of the cross-entropy term.",
+        json_schema_extra=ADVANCED,
+    )
+    dice_weight: float = Field(
+        1.0, ge=0, title="Dice weight", description="Factor of the Dice term.", json_schema_extra=ADVANCED
+    )
     reduction: Reduction = "macro"
     smooth: Smoothing = 1e-5
 
@@ -360,9 +371,17 @@ def preset_values(kind: str, name: str) -> dict[str, Any]:
             f"is not known for the loss {kind!r}",
             f"It has: {', '.join(known) or 'none'}",
         )
-    text = (files("napari_ctxseg.config") / "presets" / f"{kind}.{name}.yaml").read_text(encoding="utf-8")
-    values: dict[str, Any] = yaml.safe_load(text)
+    values: dict[str, Any] = yaml.safe_load(_preset_text(kind, name))
     return values
+
+
+def preset_note(kind: str, name: str) -> str:
+    """What a preset of `presets_of` stands for: the comment in the first line of its file."""
+    return _preset_text(kind, name).splitlines()[0].lstrip("# ")
+
+
+def _preset_text(kind: str, name: str) -> str:
+    return (files("napari_ctxseg.config") / "presets" / f"{kind}.{name}.yaml").read_text(encoding="utf-8")
 
 
 def recommended(kind: str) -> Config:

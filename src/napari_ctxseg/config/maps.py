@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from napari_ctxseg.config.base import Config, Unit, named
+from napari_ctxseg.config.base import ADVANCED, Config, Unit, named
 
 
 class StaticRoi(Config):
@@ -69,6 +69,7 @@ class ContourConfig(Config):
         title="Image border",
         description="same: a structure goes on beyond the image. contour: the image's edge counts as a boundary, "
         "as in the released code.",
+        json_schema_extra=ADVANCED,
     )
     adapt: float = Field(
         0.0,
@@ -77,6 +78,7 @@ class ContourConfig(Config):
         title="Adapt to size",
         description="0: the same thickness for all. Otherwise thickness is at most this share of a piece's depth "
         "(0.3 is a good value) and never all of it, so that small structures keep an interior.",
+        json_schema_extra=ADVANCED,
     )
     softness: float = Field(
         0.0,
@@ -84,4 +86,5 @@ class ContourConfig(Config):
         title="Softness",
         description="0: a hard band. Otherwise the weight falls off as a Gaussian of this many pixels from the "
         "boundary, and the thickness plays no part.",
+        json_schema_extra=ADVANCED,
     )
