@@ -119,6 +119,7 @@ class Lens:
         if self.choices.labels is not self._watched:
             self._watch(self.choices.labels)
         self._touch()
+        self.changed.emit()  # a loss, classes, a finished run: the dock shows them even where no map changes
 
     def _watch(self, labels: Any) -> None:
         for layer, connect in ((self._watched, False), (labels, True)):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, QSignalBlocker, QTimer
-from qtpy.QtGui import QCursor
+import numpy as np
+from qtpy.QtCore import QEvent, QSignalBlocker, QSize, Qt, QTimer
+from qtpy.QtGui import QCursor, QIcon, QImage, QPixmap
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
     QFrame,
+    QGridLayout,
     QGroupBox,
     QHBoxLayout,
     QLabel,
@@ -30,7 +32,7 @@ from napari_ctxseg.gui.lens_layers import KINDS
 from napari_ctxseg.gui.lens_show import weigh
 from napari_ctxseg.gui.lens_sliders import LossSliders
 from napari_ctxseg.gui.timing import timed
-from napari_ctxseg.gui.train_dock import TrainDock, in_background
+from napari_ctxseg.gui.train_dock import WIDEST, TrainDock, in_background
 
 if TYPE_CHECKING:
     import napari
@@ -39,8 +41,24 @@ if TYPE_CHECKING:
     from napari_ctxseg.config import Config
 
 TICK_MS = 15
+#: Layers from what the loss makes of the labels to what it makes of the network.
+ORDER = ("roi", "crop", "interior", "contour", "dilated", "weight", "ce", "weighted")
+#: Thickness of labels shown as outlines, in pixels.
+OUTLINE = 1
+SWATCH = QSize(28, 12)
 #: Ticks between two looks for a Train dock and for new layers.
 LOOK_EVERY = 20
+
+
+def _swatch(colormap: str) -> QIcon:
+    """A colormap as a small picture, dark to bright."""
+    from napari.utils.colormaps import ensure_colormap
+
+    width, height = SWATCH.width(), SWATCH.height()
+    colors = (255 * ensure_colormap(colormap).map(np.linspace(0, 1, width))).astype(np.uint8)
+    pixels = np.ascontiguousarray(np.broadcast_to(colors, (height, width, 4)))
+    image = QImage(pixels.tobytes(), width, height, 4 * width, QImage.Format.Format_RGBA8888)
+    return QIcon(QPixmap.fromImage(image))
 
 
 class LensDock(QWidget):
@@ -69,6 +87,10 @@ class LensDock(QWidget):
         self.lens = Lens(napari_viewer, engine, self._own, alone=True, background=in_background)
         self._stale, self._ticks, self._closed = True, 0, False
         self._labels_shown: list[tuple[int, str]] = []
+        self._outlined: tuple[Any, int] = (
+            None,
+            0,
+        )  # a labels layer shown as outlines, and its contour before
         self._lay_out()
         self._look_around()
         self.lens.changed.connect(self._mark_stale)
@@ -94,7 +116,8 @@ class LensDock(QWidget):
         self.form.changed.connect(self._form_changed)
         self.sliders = LossSliders(loss)
         self.sliders.moved.connect(self._slider_moved)
-        self.boxes = {kind: QCheckBox(style.title) for kind, style in KINDS.items()}
+        self.boxes = {kind: QCheckBox(KINDS[kind].title) for kind in ORDER}
+        self.outlines = QCheckBox("Labels as outlines")
         self.weigh = QCheckBox("What does this weigh?")
         self.weigh.setToolTip(
             "Says under the cursor how much a pixel counts, beside one far from everything."
@@ -111,20 +134,42 @@ class LensDock(QWidget):
         column.addWidget(self._group("Loss", self.form))
         self._slider_group = self._group("Move the map", self.sliders)
         column.addWidget(self._slider_group)
-        column.addWidget(self._group("Layers", *self.boxes.values()))
+        column.addWidget(self._layer_boxes())
         column.addStretch(1)
-        for kind, box in self.boxes.items():
-            box.setChecked(self.lens.wanted[kind])
-            box.toggled.connect(lambda on, kind=kind: self._want(kind, on))
-        area = QScrollArea()
-        area.setWidgetResizable(True)
-        area.setFrameShape(QFrame.Shape.NoFrame)
-        area.setWidget(inner)
+        self._inner, self.scroll_area = inner, QScrollArea()
+        self.scroll_area.setWidgetResizable(True)
+        self.scroll_area.setFrameShape(QFrame.Shape.NoFrame)
+        self.scroll_area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.scroll_area.setWidget(inner)
         layout = QVBoxLayout(self)
-        layout.addWidget(area, 1)
+        layout.addWidget(self.scroll_area, 1)
         layout.addWidget(self.weigh)
         layout.addWidget(self.answer)
         layout.addWidget(self.status)
+
+    def _layer_boxes(self) -> QGroupBox:
+        """A check box per layer in two columns, and one for the labels' own looks."""
+        grid = QGridLayout()
+        for place, kind in enumerate(ORDER):
+            box = self.boxes[kind]
+            box.setChecked(self.lens.wanted[kind])
+            if KINDS[kind].colorbar:  # the bars on the canvas have no name: these say which is which
+                box.setIcon(_swatch(KINDS[kind].colormap))
+                box.setIconSize(SWATCH)
+            box.toggled.connect(lambda on, kind=kind: self._want(kind, on))
+            grid.addWidget(box, place % 4, place // 4)
+        self.outlines.setToolTip("Show the labels as outlines, so that the map can be seen inside them too.")
+        self.outlines.toggled.connect(self._outline)
+        grid.addWidget(self.outlines, 4, 0, 1, 2)
+        made = QGroupBox("Layers")
+        made.setLayout(grid)
+        return made
+
+    def _fit_width(self) -> None:
+        """As wide as the contents: scrolling sideways in a dock is a nuisance."""
+        bar = self.scroll_area.verticalScrollBar()
+        room = bar.sizeHint().width() if bar is not None else 0
+        self.scroll_area.setMinimumWidth(min(self._inner.minimumSizeHint().width() + room + 2, WIDEST))
 
     def _layer_row(self) -> QWidget:
         made = QWidget()
@@ -195,7 +240,7 @@ class LensDock(QWidget):
         """Make this the loss of the Train dock, if there is one, or our own; the widgets follow."""
         if config != self.lens.choices.config.loss:
             if self._train is not None:
-                self._train.model_panel.loss.show_value(config)
+                self._train.model_panel.loss.set_value(config)
             else:
                 self._own.config = self._own.config.updated(loss=config.model_dump())
                 self._own.changed.emit()
@@ -205,7 +250,7 @@ class LensDock(QWidget):
         loss = self.lens.choices.config.loss
         if self.form.value != loss:
             with QSignalBlocker(self.form):
-                self.form.show_value(loss)
+                self.form.set_value(loss)
         self.sliders.show_value(loss)
         self._slider_group.setVisible(bool(self.sliders.sliders))
 
@@ -227,6 +272,8 @@ class LensDock(QWidget):
     def _show(self) -> None:
         self._show_loss()
         labels = self.lens.choices.labels
+        if self.outlines.isChecked() and self._outlined[0] is not labels:
+            self._outline(True)
         self.labels.setVisible(self._train is None)
         self.source.setVisible(self._train is not None)
         name = "(none)" if labels is None else labels.name
@@ -236,10 +283,22 @@ class LensDock(QWidget):
             box.setEnabled(not reason)
             box.setToolTip(reason or KINDS[kind].tooltip)
         self.status.setText(self.lens.status)
+        self._fit_width()
 
     @timed
     def _want(self, kind: str, wanted: bool) -> None:
         self.lens.want(kind, wanted)
+
+    @timed
+    def _outline(self, on: bool) -> None:
+        """Outlines on the labels looked at; their own looks come back when it is unticked or the dock closes."""
+        layer, before = self._outlined
+        if layer is not None:
+            layer.contour = before
+        labels = self.lens.choices.labels if on else None
+        self._outlined = (labels, 0) if labels is None else (labels, labels.contour)
+        if labels is not None:
+            labels.contour = OUTLINE
 
     # ------------------------------------------------------------ under the cursor
 
@@ -278,5 +337,6 @@ class LensDock(QWidget):
         self._closed = True
         self._timer.stop()
         self.weigh.setChecked(False)
+        self._outline(False)
         self.lens.close()
         self._own.choose([], None)

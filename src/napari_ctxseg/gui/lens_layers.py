@@ -146,10 +146,11 @@ class LensLayers:
         layer, translate = self.get(kind), _place(grid, index)
         if layer is None or layer.data.shape != data.shape or layer.data.dtype != data.dtype:
             self._remove(kind)
-            layer = self._pixel_layer(kind, data, grid, translate, limits)
-            if colors is not None:
-                layer.colormap = lay.class_colormap(colors)
-                self._colors[kind] = colors
+            with napari_works("make a layer"):
+                layer = self._pixel_layer(kind, data, grid, translate, limits)
+                if colors is not None:
+                    layer.colormap = lay.class_colormap(colors)
+                    self._colors[kind] = colors
             self._add(kind, layer, grid)
             return
         layer.data[...] = data
@@ -215,16 +216,15 @@ class LensLayers:
         if layer is None:
             from napari.layers import Shapes
 
-            common = self._common("roi") | dict(grid.look)
-            layer = Shapes(
-                rectangles or None,
-                ndim=len(grid.shape),
-                shape_type="rectangle",
-                edge_color="yellow",
-                edge_width=max(1.0, min(grid.shape[-2:]) / 200),
-                face_color="transparent",
-                **common,
-            )
+            with napari_works("make a layer"):
+                layer = Shapes(
+                    rectangles or None,
+                    ndim=len(grid.shape),
+                    shape_type="rectangle",
+                    **_pen(grid),
+                    **self._common("roi"),
+                    **grid.look,
+                )
             self._add("roi", layer, grid)
             return
         same = len(rectangles) == len(layer.data) and all(
@@ -234,12 +234,7 @@ class LensLayers:
             with napari_works("draw boxes"):
                 layer.data = []
                 if rectangles:
-                    layer.add_rectangles(
-                        rectangles,
-                        edge_color="yellow",
-                        edge_width=max(1.0, min(grid.shape[-2:]) / 200),
-                        face_color="transparent",
-                    )
+                    layer.add_rectangles(rectangles, **_pen(grid))
                 layer.selected_data = set()
         self._move(layer, grid, np.asarray(grid.look["translate"]))
         layer.visible = True
@@ -275,6 +270,12 @@ def _place(grid: Grid, index: int) -> NDArray[np.float64]:
     if len(grid.shape) == 3:
         translate[-3] += index * float(grid.look["scale"][-3])
     return translate
+
+
+def _pen(grid: Grid) -> dict[str, Any]:
+    """How boxes are drawn."""
+    width = max(1.0, min(grid.shape[-2:]) / 200)
+    return {"edge_color": "yellow", "face_color": "transparent", "edge_width": width}
 
 
 def _rectangles(boxes: Sequence[Box], grid: Grid, index: int) -> list[NDArray[np.float64]]:

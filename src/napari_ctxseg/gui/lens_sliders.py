@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QFormLayout, QLabel, QWidget
 from superqt import QLabeledDoubleSlider, QLabeledSlider
 
 from napari_ctxseg.config import Config, parse_loss
-from napari_ctxseg.gui.form import label_width
+from napari_ctxseg.gui.form import is_advanced, label_width
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,8 +29,6 @@ REACH: dict[str, float] = {
     "gamma": 5,
     "w0": 50,
     "sigma": 30,
-    "adapt": 1,
-    "softness": 20,
 }
 
 Path = tuple[str | int, ...]
@@ -50,7 +48,7 @@ class Number:
 
 
 def numbers_of(config: Config, path: Path = ()) -> Iterator[Number]:
-    """Numbers of a loss that its map depends on, also those of its region, contour or terms."""
+    """Numbers of a loss that its map depends on, also those of its region, contour or terms; no rarely used ones."""
     fraction = getattr(config, "unit", "") == "fraction"
     for name, info in type(config).model_fields.items():
         value = getattr(config, name)
@@ -60,7 +58,7 @@ def numbers_of(config: Config, path: Path = ()) -> Iterator[Number]:
             for place, each in enumerate(value):
                 if isinstance(each, Config):
                     yield from numbers_of(each, (*path, name, place))
-        elif name in REACH and isinstance(value, int | float):
+        elif name in REACH and isinstance(value, int | float) and not is_advanced(info):
             reach = 1.0 if fraction and name in ("radius", "sigma") else REACH[name]
             yield Number(
                 (*path, name),
