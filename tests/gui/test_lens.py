@@ -112,7 +112,7 @@ def test_boxes_crop_contour_and_dilated_layers(viewer, lens_dock, qtbot):
     image = viewer.layers["mr"]
     dock.boxes["crop"].setChecked(True)
     expected = np.where(inside, image.data[2], image.contrast_limits[0])
-    assert shows(viewer, "Lens: ROI crop", expected)
+    qtbot.waitUntil(lambda: shows(viewer, "Lens: ROI crop", expected))
     assert not dock.boxes["contour"].isEnabled()
     assert dock.boxes["contour"].toolTip() == "This loss has no contour."
 
@@ -131,9 +131,10 @@ def test_boxes_crop_contour_and_dilated_layers(viewer, lens_dock, qtbot):
     for value in (1, 3):
         core[ndimage.binary_erosion(truth == value, np.ones((3, 3)), iterations=2, border_value=1)] = value
     qtbot.waitUntil(lambda: shows(viewer, "Lens: eroded", core), timeout=20_000)
-    assert shows(viewer, "Lens: contour", ((truth > 0) & (core == 0)).astype(float))
-    assert not viewer.layers["Lens: ROI"].visible
-    assert not viewer.layers["Lens: ROI crop"].visible
+    rim = ((truth > 0) & (core == 0)).astype(float)
+    qtbot.waitUntil(lambda: shows(viewer, "Lens: contour", rim))
+    qtbot.waitUntil(lambda: not viewer.layers["Lens: ROI"].visible)
+    qtbot.waitUntil(lambda: not viewer.layers["Lens: ROI crop"].visible)
 
     dock.boxes["dilated"].setChecked(True)
     use_dilated(dock, 3)

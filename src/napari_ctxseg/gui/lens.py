@@ -17,7 +17,7 @@ from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.events import Event, JobDone, JobFailed, LossMaps, Note
 from napari_ctxseg.gui import layers as lay
 from napari_ctxseg.gui.lens_layers import KINDS, NO_MODEL, LensLayers
-from napari_ctxseg.gui.lens_show import show_maps
+from napari_ctxseg.gui.lens_show import show_kind
 from napari_ctxseg.gui.lens_target import Grid, grid_of, target_of
 from napari_ctxseg.gui.session import run_now
 from napari_ctxseg.gui.timing import timed
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
 #: Seconds without a stroke before a network is asked: it may take longer than a stroke can wait.
 QUIET = 0.3
+#: Seconds of the GUI thread that writing layers may take in one go, plus the last layer.
+MOMENT = 0.008
+#: The weight map first: it is what a stroke is about.
+DRAWN = ("weight", *(kind for kind in KINDS if kind != "weight"))
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,7 @@ class Lens:
         self._image_key: tuple[int, ...] = ()
         self._token = self._sent_token = 0
         self._watched: Any = None
+        self._pending: list[str] = []  # layers that do not show the last answer yet
         self.choices, self.alone = choices, alone
         self.choices.changed.connect(self._on_choices)
         viewer.dims.events.current_step.connect(self._on_dims)
@@ -186,6 +191,7 @@ class Lens:
         before = self.engine.state
         for event in self.engine.poll():
             self.handle(event)
+        self._draw()
         if self.engine.pid != self._pid:  # a fresh engine knows nothing
             self._pid, self._sent_token, self._flight, self._last = self.engine.pid, 0, None, None
             self._target_stale = True
@@ -197,6 +203,12 @@ class Lens:
                 self._ask()
             elif self._network_due():
                 self._ask(compute=True)
+
+    def _draw(self) -> None:
+        """Write layers, as many as fit into a moment; the rest at the next tick."""
+        end = time.perf_counter() + MOMENT
+        while self._pending and time.perf_counter() < end:
+            show_kind(self, self._pending.pop(0))
 
     def _network_due(self) -> bool:
         """Whether the network's maps are wanted, not there, and the person has stopped to look."""
@@ -230,7 +242,7 @@ class Lens:
                 self._refuse(error)
 
     def _refuse(self, error: CtxsegError) -> None:
-        self.failure, self.maps, self._last = error.reason, None, None
+        self.failure, self.maps, self._last, self._pending = error.reason, None, None, []
         for kind in KINDS:
             self.layers.hide(kind)
         self.changed.emit()
@@ -323,7 +335,7 @@ class Lens:
             return
         self._asked = {number: each for number, each in self._asked.items() if number >= maps.request}
         self.maps, self.shown = maps, asked
-        show_maps(self)
+        self._pending = list(DRAWN)
         self.changed.emit()
 
     def colors(self) -> dict[int, Any]:
@@ -354,8 +366,8 @@ class Lens:
         if kind in ("ce", "weighted") and wanted:
             self._last = None
             self._touch()
-        if self.maps is not None:
-            show_maps(self)
+        if kind not in self._pending:
+            self._pending.append(kind)
         self.changed.emit()
 
     def close(self) -> None:

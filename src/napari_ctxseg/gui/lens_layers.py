@@ -121,6 +121,11 @@ class LensLayers:
         if layer is not None and layer.visible:
             layer.visible = False
 
+    @staticmethod
+    def _unhide(layer: Any) -> None:
+        if not layer.visible:  # napari redraws everything even if nothing changes
+            layer.visible = True
+
     def clear(self) -> None:
         """Remove all layers."""
         for kind in list(self._layers):
@@ -160,7 +165,7 @@ class LensLayers:
         if limits is not None and tuple(layer.contrast_limits) != limits:
             layer.contrast_limits = limits
         self._move(layer, grid, translate)
-        layer.visible = True
+        self._unhide(layer)
         layer.refresh(thumbnail=False, extent=False, highlight=False)
 
     def _move(self, layer: Any, grid: Grid, translate: NDArray[Any]) -> None:
@@ -237,7 +242,7 @@ class LensLayers:
                     layer.add_rectangles(rectangles, **_pen(grid))
                 layer.selected_data = set()
         self._move(layer, grid, np.asarray(grid.look["translate"]))
-        layer.visible = True
+        self._unhide(layer)
 
     # ------------------------------------------------------------ the list
 

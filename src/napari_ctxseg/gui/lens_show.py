@@ -18,18 +18,17 @@ if TYPE_CHECKING:
     from napari_ctxseg.gui.lens import Asked, Lens
 
 
-def show_maps(lens: Lens) -> None:
-    """Bring every layer of the Lens in step with the last answer."""
+def show_kind(lens: Lens, kind: str) -> None:
+    """Bring one layer of the Lens in step with the last answer."""
     maps, asked = lens.maps, lens.shown
     if maps is None or asked is None:
         return
-    for kind, wanted in lens.wanted.items():
-        if not wanted or lens.missing(kind):
-            lens.layers.hide(kind)
-        elif kind == "roi":
-            lens.layers.show_boxes(maps.boxes, asked.grid, asked.index)
-        else:
-            _show_pixels(lens, kind, maps, asked)
+    if not lens.wanted[kind] or lens.missing(kind):
+        lens.layers.hide(kind)
+    elif kind == "roi":
+        lens.layers.show_boxes(maps.boxes, asked.grid, asked.index)
+    else:
+        _show_pixels(lens, kind, maps, asked)
 
 
 def _show_pixels(lens: Lens, kind: str, maps: LossMaps, asked: Asked) -> None:
