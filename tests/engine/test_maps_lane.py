@@ -152,17 +152,17 @@ def test_cross_entropy_of_a_network(lane, run):
     np.testing.assert_allclose(second.weighted, second.weight * second.ce, rtol=1e-5, atol=1e-10)
     assert second.loss == pytest.approx(second.weighted.sum(), rel=1e-4)
 
+    import torch
+
     from napari_ctxseg.inference import load_model
     from napari_ctxseg.inference.blocks import logit_blocks
     from napari_ctxseg.training.data import normalise
 
     model = load_model(folder)
-    blocks = [
-        logits
-        for _, logits, _ in logit_blocks(model, normalise(image, ""), model.tiles)
-        if logits is not None
-    ]
-    logits = np.concatenate([block.detach().numpy() for block in blocks], axis=1)[:, 1]
+    with torch.inference_mode():
+        found = logit_blocks(model, normalise(image, ""), model.tiles)
+        blocks = [logits.numpy() for _, logits, _ in found if logits is not None]
+    logits = np.concatenate(blocks, axis=1)[:, 1]
     np.testing.assert_allclose(second.ce, oracle.ce(logits[None], target()[None])[0], rtol=1e-3, atol=1e-4)
 
     # Known by now: another stroke has its cross-entropy without a pass of the network, and without the image.

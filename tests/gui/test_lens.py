@@ -275,13 +275,16 @@ def test_with_the_train_dock_one_loss_and_its_network(viewer, lens_dock, qtbot, 
 
 def oracle_ce(session, labels):
     """Cross-entropy of the last run's network on slice 1, by scipy's formulas from its logits."""
+    import torch
+
     from napari_ctxseg.inference import load_model
     from napari_ctxseg.inference.blocks import logit_blocks
     from napari_ctxseg.training.data import normalise
 
     model = load_model(session.last_run)
     image = normalise(np.asarray(session.images[0].data)[None], "")
-    blocks = [b for _, b, _ in logit_blocks(model, image, model.tiles) if b is not None]
-    logits = np.concatenate([b.detach().numpy() for b in blocks], axis=1)[:, 1]
+    with torch.inference_mode():
+        blocks = [b.numpy() for _, b, _ in logit_blocks(model, image, model.tiles) if b is not None]
+    logits = np.concatenate(blocks, axis=1)[:, 1]
     indices = np.searchsorted([0, 1, 5], labels)
     return oracle.ce(logits[None], indices[None])[0]

@@ -98,6 +98,7 @@ class Lens:
         self._stale = self._target_stale = True
         self._flight: int | None = None  # number of the request that has no answer yet; 0 while it is written
         self._asked: dict[int, Asked] = {}
+        self._early: list[LossMaps] = []
         self._last: Asked | None = None  # newest request
         self._touched = 0.0
         self._pid: int | None = None
@@ -180,6 +181,8 @@ class Lens:
             return self.failure
         if self.maps is None or self.shown is None:
             return "Looking ..."
+        if self.shown.target is not None and (self.shown.target < 0).all():
+            return "This slice is not labelled: nothing in it counts."
         loss = "" if self.maps.loss is None else f", loss {self.maps.loss:.4g}"
         where = "" if len(self.shown.grid.shape) == 2 else f"slice {self.shown.index}, "
         return f"{where}{1000 * self.maps.seconds:.0f} ms{loss}"
@@ -194,6 +197,7 @@ class Lens:
         self._draw()
         if self.engine.pid != self._pid:  # a fresh engine knows nothing
             self._pid, self._sent_token, self._flight, self._last = self.engine.pid, 0, None, None
+            self._asked, self._early = {}, []
             self._target_stale = True
             self._touch()
         if self.engine.state != before:
@@ -242,7 +246,7 @@ class Lens:
                 self._refuse(error)
 
     def _refuse(self, error: CtxsegError) -> None:
-        self.failure, self.maps, self._last, self._pending = error.reason, None, None, []
+        self.failure, self.maps, self._last, self._pending = f"{error.reason}.", None, None, []
         for kind in KINDS:
             self.layers.hide(kind)
         self.changed.emit()
@@ -300,13 +304,19 @@ class Lens:
 
     @timed
     def _not_sent(self, error: Exception) -> None:
-        self._flight = None
-        self.failure = error.reason if isinstance(error, CtxsegError) else f"{type(error).__name__}: {error}"
+        self._flight, self._target_stale = None, True
+        self.failure = (
+            f"{error.reason}." if isinstance(error, CtxsegError) else f"{type(error).__name__}: {error}"
+        )
         self.changed.emit()
 
     def _sent(self, asked: Asked, number: int) -> None:
-        self._flight, self._last = number, asked
+        # What was sent off the GUI thread may have been answered before we hear of it.
+        self._flight, self._last = None if self.engine.state == "ready" else number, asked
         self._asked[number] = asked
+        early, self._early = self._early, []
+        for maps in early:
+            self._on_maps(maps)
 
     # ------------------------------------------------------------ answers
 
@@ -332,6 +342,8 @@ class Lens:
         if self._flight is not None and 0 < self._flight <= maps.request:
             self._flight = None
         if asked is None:
+            if self._flight == 0:
+                self._early.append(maps)
             return
         self._asked = {number: each for number, each in self._asked.items() if number >= maps.request}
         self.maps, self.shown = maps, asked

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal  # type: ignore[attr-defined]
@@ -56,8 +56,9 @@ def numbers_of(config: Config, path: Path = ()) -> Iterator[Number]:
             yield from numbers_of(value, (*path, name))
         elif isinstance(value, tuple):
             for place, each in enumerate(value):
-                if isinstance(each, Config):
-                    yield from numbers_of(each, (*path, name, place))
+                if isinstance(each, Config):  # a term of a sum
+                    for number in numbers_of(each, (*path, name, place)):
+                        yield replace(number, title=f"{place + 1}: {number.title}")
         elif name in REACH and isinstance(value, int | float) and not is_advanced(info):
             reach = 1.0 if fraction and name in ("radius", "sigma") else REACH[name]
             yield Number(
