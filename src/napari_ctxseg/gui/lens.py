@@ -6,10 +6,9 @@ One request is with the engine at a time; whatever happens meanwhile makes one m
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from psygnal import Signal
 
 from napari_ctxseg.engine.requests import MapsRequest, NetworkRequest
@@ -18,16 +17,13 @@ from napari_ctxseg.events import Event, JobDone, JobFailed, LossMaps, Note
 from napari_ctxseg.gui import layers as lay
 from napari_ctxseg.gui.lens_layers import KINDS, NO_MODEL, LensLayers
 from napari_ctxseg.gui.lens_show import show_kind
-from napari_ctxseg.gui.lens_target import Grid, grid_of, target_of
+from napari_ctxseg.gui.lens_target import Asked, grid_of, target_of
 from napari_ctxseg.gui.session import run_now
 from napari_ctxseg.gui.timing import timed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
-
-    from napari_ctxseg.config import Config
     from napari_ctxseg.engine.client import EngineClient
     from napari_ctxseg.gui.choices import Choices
 
@@ -37,28 +33,6 @@ QUIET = 0.3
 MOMENT = 0.008
 #: The weight map first: it is what a stroke is about.
 DRAWN = ("weight", *(kind for kind in KINDS if kind != "weight"))
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What one request was about. `target` is that of the shown slice, None for a volume."""
-
-    grid: Grid
-    index: int
-    loss: Config
-    values: tuple[int, ...]
-    target: NDArray[Any] | None
-    run: str | None
-    token: int
-    compute: bool = False
-
-    def same(self, other: Asked | None) -> bool:
-        """Whether the answer would be the same."""
-        if other is None or self.target is None or other.target is None:
-            return False
-        mine = (self.index, self.loss, self.values, self.run, self.token, self.grid.spacing)
-        theirs = (other.index, other.loss, other.values, other.run, other.token, other.grid.spacing)
-        return mine == theirs and np.array_equal(self.target, other.target)
 
 
 class Lens:
@@ -102,6 +76,7 @@ class Lens:
         self._last: Asked | None = None  # newest request
         self._touched = 0.0
         self._pid: int | None = None
+        self.closed = False
         self._image_key: tuple[int, ...] = ()
         self._token = self._sent_token = 0
         self._watched: Any = None
@@ -364,7 +339,8 @@ class Lens:
         if kind in ("ce", "weighted"):
             if self.run is None:
                 return NO_MODEL
-            return ""
+            none = kind == "weighted" and self.maps.ce is not None and self.maps.weighted is None
+            return "This loss is no sum over pixels." if none else ""
         if kind == "roi":
             if self.maps.boxes or self.maps.roi is None:
                 return "" if self.maps.boxes else KINDS[kind].missing
@@ -384,9 +360,10 @@ class Lens:
 
     def close(self) -> None:
         """Stop following, remove the layers, let go of the engine. May be called twice."""
-        if self._watched is not None:
-            self._watch(None)
+        if not self.closed:
+            self.closed = True
             self.choices.changed.disconnect(self._on_choices)
             self.viewer.dims.events.current_step.disconnect(self._on_dims)
+            self._watch(None)
         self.layers.clear()
         self.engine.close()

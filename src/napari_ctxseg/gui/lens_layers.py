@@ -196,7 +196,7 @@ class LensLayers:
             interpolation2d="nearest",
             **common,
         )
-        layer.colorbar.visible = style.colorbar
+        layer.colorbar.visible = layer.name_overlay.visible = style.colorbar
         return layer
 
     @staticmethod

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_ctxseg.config import Config
     from napari_ctxseg.gui.choices import Choices
 
 
@@ -35,6 +36,28 @@ class Grid:
     def spacing(self) -> tuple[float, ...]:
         """Size of a step along each axis."""
         return tuple(float(abs(step)) for step in self.look["scale"][-len(self.shape) :])
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one request was about. `target` is that of the shown slice, None for a volume."""
+
+    grid: Grid
+    index: int
+    loss: Config
+    values: tuple[int, ...]
+    target: NDArray[Any] | None
+    run: str | None
+    token: int
+    compute: bool = False
+
+    def same(self, other: Asked | None) -> bool:
+        """Whether the answer would be the same."""
+        if other is None or self.target is None or other.target is None:
+            return False
+        mine = (self.index, self.loss, self.values, self.run, self.token, self.grid.spacing)
+        theirs = (other.index, other.loss, other.values, other.run, other.token, other.grid.spacing)
+        return mine == theirs and np.array_equal(self.target, other.target)
 
 
 def grid_of(choices: Choices) -> Grid:
