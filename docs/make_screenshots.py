@@ -85,6 +85,8 @@ def lens_pictures(viewer, index, picture):
     for layer in viewer.layers:
         layer.opacity, layer.blending = 1, "translucent"
         layer.name_overlay.visible = True
+        if hasattr(layer, "colorbar"):
+            layer.colorbar.size, layer.colorbar.font_size = (10, 60), 7
     viewer.canvas.grid.enabled = True
     viewer.reset_view()
     picture("lens-panels")
@@ -95,6 +97,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--out", type=Path, default=IMAGES)
+    parser.add_argument("--steps", type=int, help="instead of minutes, on a busy machine")
     parser.add_argument("--only", default="", help="pictures whose name begins with this, e.g. lens")
     args = parser.parse_args()
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):
@@ -134,18 +137,21 @@ def main():
     pump(120, dock.train_button.isEnabled)
     picture("train-dock-painted")
     viewer.dims.set_current_step(0, slices[1] + 1)
-    dock.model_panel.amount.setValue(args.minutes)
+    if args.steps:
+        dock.model_panel.unit.setCurrentText("steps")
+    dock.model_panel.amount.setValue(args.steps or args.minutes)
     dock.train_button.click()
     pump(300, lambda: session.fraction is not None and session.fraction > 0.6)
     picture("train-dock-training")
     pump(600, lambda: session.phase == "idle")
-    pump(5, dock.predict_button.isEnabled)
+    pump(60, dock.predict_button.isEnabled)
     dock.predict_button.click()
     pump(120, lambda: session.phase == "idle")
     dock.scroll_area.ensureWidgetVisible(dock.model_panel)
     session.labels.visible = False
     picture("train-dock-predicted")
-    viewer.layers.remove("heart prediction")
+    if "heart prediction" in viewer.layers:
+        viewer.layers.remove("heart prediction")
     session.labels.visible = True
     lens_pictures(viewer, slices[1], picture)
     viewer.close()

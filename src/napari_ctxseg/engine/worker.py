@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 GRACE = 20.0
 #: Steps are shown at most this often; a small network makes a hundred a second.
 STEP_INTERVAL = 0.05
+#: Below the screen's priority; maps are short and waited for, so they go before a training.
+NICE = {"job": 10, "maps": 5}
 MOST_LOG_BYTES = 16 * 2**20
 
 Message = dict[str, Any]
@@ -275,7 +277,7 @@ def main() -> None:
     args = parser.parse_args()
     read_fd, write_fd = _open_fd(args.read_fd, os.O_RDONLY), _open_fd(args.write_fd, os.O_WRONLY)
     if hasattr(os, "nice"):
-        os.nice(10)
+        os.nice(NICE[args.lane])
 
     inbox = Inbox(read_fd, args.scratch)
     inbox.start()  # before the slow imports: a viewer that dies now must not leave us behind

@@ -120,6 +120,14 @@ class Lens:
         if event is None or event.type != "set_data" or not self.volume:
             self._target_stale = True
         self._touch()
+        # A stroke does not wait for the next tick: the canvas is drawn before that, and the lane can work meanwhile.
+        if event is not None and event.type == "labels_update" and self._free():
+            self._ask()
+
+    def _free(self) -> bool:
+        """Whether the engine that we know can take a request."""
+        ready = self.engine.state in ("ready", "busy") and self.engine.pid == self._pid
+        return ready and self._flight is None
 
     @timed
     def _on_dims(self, event: Any = None) -> None:
@@ -177,7 +185,7 @@ class Lens:
             self._touch()
         if self.engine.state != before:
             self.changed.emit()
-        if self._flight is None and self.engine.state in ("ready", "busy"):
+        if self._free():
             if self._stale:
                 self._ask()
             elif self._network_due():

@@ -40,14 +40,14 @@ if TYPE_CHECKING:
 
     from napari_ctxseg.config import Config
 
-TICK_MS = 15
+TICK_MS = 8
 #: Layers from what the loss makes of the labels to what it makes of the network.
 ORDER = ("roi", "crop", "interior", "contour", "dilated", "weight", "ce", "weighted")
 #: Thickness of labels shown as outlines, in pixels.
 OUTLINE = 1
 SWATCH = QSize(28, 12)
 #: Ticks between two looks for a Train dock and for new layers.
-LOOK_EVERY = 20
+LOOK_EVERY = 40
 
 
 def _swatch(colormap: str) -> QIcon:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 Box = tuple[tuple[int, int], ...]
 
+#: Colour bars in pixels, smaller than napari's: there may be three.
+BAR, BAR_FONT = (14, 100), 8
+
 NO_WEIGHT = "This loss has no weight per pixel."
 NO_REGION = "This loss looks at no region."
 NO_CONTOUR = "This loss has no contour."
@@ -196,6 +199,7 @@ class LensLayers:
             interpolation2d="nearest",
             **common,
         )
+        layer.colorbar.size, layer.colorbar.font_size = BAR, BAR_FONT
         layer.colorbar.visible = layer.name_overlay.visible = style.colorbar
         return layer
 

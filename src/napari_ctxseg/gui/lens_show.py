@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from napari_ctxseg.events import LossMaps
     from napari_ctxseg.gui.choices import Choices
-    from napari_ctxseg.gui.lens import Asked, Lens
+    from napari_ctxseg.gui.lens import Lens
+    from napari_ctxseg.gui.lens_target import Asked
 
 
 def show_kind(lens: Lens, kind: str) -> None:
