@@ -47,10 +47,58 @@ def paint(labels, truth, slices, value):
             labels.paint_polygon([(z, *point) for point in line], value)
 
 
+def lens_pictures(viewer, index, picture):
+    """The Lens on a painted slice: weights, contour, region, and the five panels of a trained network."""
+    from napari_ctxseg.config import parse_loss
+    from napari_ctxseg.gui.lens_show import weigh
+
+    _, lens_dock = viewer.window.add_plugin_dock_widget("napari-ctxseg", "Lens", tabify=True)
+    lens, boxes = lens_dock.lens, lens_dock.boxes
+    lens_dock.parent().raise_()
+    viewer.dims.set_current_step(0, index)
+
+    def show(loss, *kinds):
+        for kind, box in boxes.items():
+            box.setChecked(kind in kinds)
+        lens_dock.form.set_value(parse_loss(loss))
+        pump(20, lambda: lens.shown is not None and lens.shown.loss == lens_dock.form.value)
+        pump(3, lambda: not lens._pending)
+
+    dilated = {"kind": "dilated_balanced_ce", "radius": 12, "unit": "px"}
+    pump(60, lambda: lens.maps is not None)
+    lens_dock.outlines.setChecked(True)
+    show(dilated, "weight")
+    lens_dock.weigh.setChecked(True)
+    cursor = [lens.shown.grid.spacing[0] * index, *(70 * step for step in lens.shown.grid.spacing[1:])]
+    lens_dock.answer.setText(weigh(lens, cursor))
+    picture("lens-weight")
+    lens_dock.weigh.setChecked(False)
+    show({"kind": "contour_weighted_ce", "contour": {"iterations": 2}, "alpha": 3}, "interior", "contour")
+    picture("lens-contour")
+    show({"kind": "context_ce", "roi": {"kind": "dynamic", "margin": 8}}, "roi", "crop")
+    picture("lens-roi")
+    lens_dock.outlines.setChecked(False)
+    for name in [layer.name for layer in viewer.layers if layer.name.startswith("Lens")]:
+        viewer.layers.remove(name)
+    show(dilated, "weight", "ce", "weighted")
+    pump(60, lambda: lens.maps.ce is not None and not lens._pending)
+    for layer in viewer.layers:
+        layer.opacity, layer.blending = 1, "translucent"
+        layer.name_overlay.visible = True
+        if hasattr(layer, "colorbar"):
+            layer.colorbar.size, layer.colorbar.font_size = (10, 60), 7
+    viewer.canvas.grid.enabled = True
+    viewer.reset_view()
+    picture("lens-panels")
+    viewer.canvas.grid.enabled = False
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--out", type=Path, default=IMAGES)
+    parser.add_argument("--steps", type=int, help="instead of minutes, on a busy machine")
+    parser.add_argument("--only", default="", help="pictures whose name begins with this, e.g. lens")
     args = parser.parse_args()
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):
         os.execvp("xvfb-run", ["xvfb-run", "-a", "-s", "-screen 0 1280x800x24", sys.executable, *sys.argv])
@@ -72,6 +120,8 @@ def main():
 
     def picture(name):
         pump(0.5)
+        if not name.startswith(args.only):
+            return
         viewer.window.screenshot(str(args.out / f"{name}.png"), canvas_only=False, flash=False)
 
     pump(60, dock.layer_panel.new.isEnabled)
@@ -87,17 +137,23 @@ def main():
     pump(120, dock.train_button.isEnabled)
     picture("train-dock-painted")
     viewer.dims.set_current_step(0, slices[1] + 1)
-    dock.model_panel.amount.setValue(args.minutes)
+    if args.steps:
+        dock.model_panel.unit.setCurrentText("steps")
+    dock.model_panel.amount.setValue(args.steps or args.minutes)
     dock.train_button.click()
     pump(300, lambda: session.fraction is not None and session.fraction > 0.6)
     picture("train-dock-training")
     pump(600, lambda: session.phase == "idle")
-    pump(5, dock.predict_button.isEnabled)
+    pump(60, dock.predict_button.isEnabled)
     dock.predict_button.click()
     pump(120, lambda: session.phase == "idle")
     dock.scroll_area.ensureWidgetVisible(dock.model_panel)
     session.labels.visible = False
     picture("train-dock-predicted")
+    if "heart prediction" in viewer.layers:
+        viewer.layers.remove("heart prediction")
+    session.labels.visible = True
+    lens_pictures(viewer, slices[1], picture)
     viewer.close()
     pump(0.5)
 

@@ -24,6 +24,7 @@ from napari_ctxseg.engine.protocol import (
     encode,
     read_event,
 )
+from napari_ctxseg.engine.requests import MapsRequest, maps_message
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.events import Event, JobDone, JobFailed, Note
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from napari_ctxseg.config import DeviceConfig, RunConfig
 
 State = Literal["starting", "ready", "busy", "dead"]
+Lane = Literal["job", "maps"]
 Message = dict[str, Any]
 
 WORKER = ("-m", "napari_ctxseg.engine.worker")
@@ -64,10 +66,16 @@ class EngineClient:
         CPU threads of the engine; one core is left to the screen when left out.
     program : sequence of str
         What the interpreter runs; tests give a program of their own.
+    lane : str
+        ``"job"`` trains and predicts, one job at a time. ``"maps"`` computes what a loss sees, on the CPU; the newest
+        request wins.
     """
 
-    def __init__(self, threads: int | None = None, program: Sequence[str] = WORKER) -> None:
+    def __init__(
+        self, threads: int | None = None, program: Sequence[str] = WORKER, lane: Lane = "job"
+    ) -> None:
         self.threads = threads or spare_threads()
+        self.lane: Lane = lane
         self.device = ""
         self.returncode: int | None = None
         self.state: State = "dead"
@@ -142,7 +150,7 @@ class EngineClient:
         # -P: a file of the person's working folder that is called torch.py must not be imported.
         command = [sys.executable, "-P", "-u", *self._program]
         command += ["--read-fd", str(handles[0]), "--write-fd", str(handles[1])]
-        command += ["--scratch", str(folder), "--threads", threads, "--lane", "job"]
+        command += ["--scratch", str(folder), "--threads", threads, "--lane", self.lane]
         with self.log.open("ab") as log:
             return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, **options)
 
@@ -207,6 +215,30 @@ class EngineClient:
                 "device": device.model_dump(mode="json"),
             }
         )
+
+    def maps(self, request: MapsRequest) -> int:
+        """Ask what a loss sees; also while an earlier request is computed, which then gives way.
+
+        Writes the arrays to disk, see `train`. Returns the number that the answers carry.
+
+        Raises
+        ------
+        EngineError
+            If the engine is not ready or the arrays cannot be written.
+        """
+        if self.state not in ("ready", "busy"):
+            raise EngineError("engine", f"is {self.state}", "Wait until it is ready")
+        self._job += 1
+        number, self._scratch.generation = self._job, self._job
+        try:
+            message = maps_message(request, self._scratch) | {"job": number}
+        except OSError as error:
+            raise EngineError(
+                self._scratch.folder, f"cannot be written ({error})", "Free some space"
+            ) from error
+        self.state = "busy"
+        self._send(message)
+        return number
 
     def _begin(self, build: Callable[[], Message]) -> None:
         if self.state != "ready":
@@ -290,12 +322,13 @@ class EngineClient:
             return [Note(str(message.get("error", "")), "warning")]
         if kind != "event":
             raise ProtocolError(f"unknown message {kind!r}")
-        if message.get("job") != self._job:  # a job that is over; its arrays are of no use
+        current = message.get("job") == self._job
+        if not current and self.lane == "job":  # a job that is over; its arrays are of no use
             for name in array_names(message):
                 self._scratch.path(name).unlink(missing_ok=True)
             return []
         event = read_event(message, self._scratch.take)
-        if isinstance(event, JobDone):
+        if isinstance(event, JobDone) and current:
             self.state = "ready"
         return [event]
 
@@ -320,9 +353,10 @@ class EngineClient:
         if self._killed:
             events = [Note("The engine was ended at once; the last checkpoint is kept.")]
         else:
-            remedy = (
-                "A fresh engine is starting; press Train to go on." if again else "Reinstall napari-ctxseg."
-            )
+            remedy = "Reinstall napari-ctxseg."
+            if again:
+                remedy = "A fresh engine is starting"
+                remedy += "; press Train to go on." if self.lane == "job" else "."
             events = [JobFailed(reason or f"The engine {why_ended(self.returncode)}.", remedy, str(self.log))]
         if again:
             self.start()

@@ -195,7 +195,9 @@ def array_names(message: Mapping[str, Any]) -> list[str]:
 def _read_value(value: Any, take: Callable[[object], NDArray[Any]]) -> Any:
     if isinstance(value, dict) and set(value) == {"$array"}:
         return take(value["$array"])
-    return tuple(value) if isinstance(value, list) else value  # events hold tuples, never lists
+    if isinstance(value, list):  # events hold tuples, never lists
+        return tuple(_read_value(each, take) for each in value)
+    return value
 
 
 # ---------------------------------------------------------------- cases

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_ctxseg.config import DeviceConfig, parse_config
+from napari_ctxseg.engine.maps_lane import MapsLane
 from napari_ctxseg.engine.protocol import (
     Lines,
     ProtocolError,
@@ -29,6 +30,7 @@ from napari_ctxseg.engine.protocol import (
     event_message,
     read_case,
 )
+from napari_ctxseg.engine.requests import read_maps
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.events import Event, JobDone, JobFailed, StepEnd
 
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 GRACE = 20.0
 #: Steps are shown at most this often; a small network makes a hundred a second.
 STEP_INTERVAL = 0.05
+#: Below the screen's priority; maps are short and waited for, so they go before a training.
+NICE = {"job": 10, "maps": 5}
 MOST_LOG_BYTES = 16 * 2**20
 
 Message = dict[str, Any]
@@ -70,6 +74,11 @@ class Inbox:
         """Case and slice that the person looks at."""
         return self._visible
 
+    def newer_maps(self) -> bool:
+        """Whether a request for maps waits: only the newest is worth an answer. Also when the viewer is gone."""
+        with self.jobs.mutex:
+            return any(message is None or message["type"] == "maps" for message in self.jobs.queue)
+
     def _listen(self) -> None:
         lines = Lines()
         try:
@@ -91,7 +100,7 @@ class Inbox:
         try:
             message = decode(line)
             kind = message["type"]
-            if kind in ("train", "predict"):
+            if kind in ("train", "predict", "maps"):
                 self.jobs.put(message)
             elif kind == "stop":
                 self._stopped_job = max(self._stopped_job, int(message["job"]))
@@ -140,6 +149,7 @@ class Worker:
     def __init__(self, inbox: Inbox, outbox: Outbox, scratch: Path) -> None:
         self.inbox, self.outbox = inbox, outbox
         self.scratch = Scratch(scratch, "e")
+        self._maps = MapsLane()
 
     def serve(self) -> None:
         """Take jobs until the viewer is gone."""
@@ -175,6 +185,12 @@ class Worker:
         def stop() -> bool:
             return self.inbox.stopped(job)
 
+        if message["type"] == "maps":
+            request = read_maps(message, scratch)
+            self._maps.adopt(request)
+            if not self.inbox.newer_maps():
+                yield from self._maps.answer(request, job, self.inbox.newer_maps)
+            return
         if message["type"] == "predict":
             from napari_ctxseg.inference import predict
 
@@ -230,9 +246,7 @@ def _failure(error: Exception) -> JobFailed:
     if "out of memory" in text.lower() or "DefaultCPUAllocator" in text:
         return _out_of_memory()
     first = text.strip().splitlines()[0] if text.strip() else "no message"
-    return JobFailed(
-        f"{type(error).__name__}: {first}", "The log file says where. Press Train to try again.", _log_path()
-    )
+    return JobFailed(f"{type(error).__name__}: {first}", "The log file says where. Try again.", _log_path())
 
 
 def _log_path() -> str:
@@ -259,27 +273,35 @@ def main() -> None:
     parser.add_argument("--write-fd", type=int, required=True)
     parser.add_argument("--scratch", type=Path, required=True)
     parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--lane", choices=["job"], required=True)
+    parser.add_argument("--lane", choices=["job", "maps"], required=True)
     args = parser.parse_args()
     read_fd, write_fd = _open_fd(args.read_fd, os.O_RDONLY), _open_fd(args.write_fd, os.O_WRONLY)
     if hasattr(os, "nice"):
-        os.nice(10)
+        os.nice(NICE[args.lane])
 
     inbox = Inbox(read_fd, args.scratch)
     inbox.start()  # before the slow imports: a viewer that dies now must not leave us behind
     outbox = Outbox(write_fd, inbox)
 
-    import torch
-
-    import napari_ctxseg.inference
-    import napari_ctxseg.training  # noqa: F401 - loaded now so that the first job starts at once
-    from napari_ctxseg.training.plan import device_text, resolve_device
-
-    torch.set_num_threads(args.threads)
-    device = resolve_device(DeviceConfig(threads=args.threads))
-    outbox.send({"type": "ready", "device": device_text(device)})
+    outbox.send({"type": "ready", "device": _load(args.lane, args.threads)})
     Worker(inbox, outbox, args.scratch).serve()
     shutil.rmtree(args.scratch, ignore_errors=True)  # the viewer is gone: nobody else will
+
+
+def _load(lane: str, threads: int) -> str:
+    """Import what the lane needs, so that its first job starts at once; says what it computes on."""
+    import torch
+
+    torch.set_num_threads(threads)
+    if lane == "maps":  # the network's half comes later, and only if a network is looked at
+        import napari_ctxseg.losses.anatomy
+
+        return "CPU"
+    import napari_ctxseg.inference
+    import napari_ctxseg.training  # noqa: F401
+    from napari_ctxseg.training.plan import device_text, resolve_device
+
+    return device_text(resolve_device(DeviceConfig(threads=threads)))
 
 
 def _open_fd(number: int, flags: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -28,17 +28,34 @@ def plain(thing: Any) -> Any:
 
 
 def layers_of(viewer: Any, kind: str) -> list[Any]:
-    """Layers of a viewer by kind, ``"image"`` or ``"labels"``, in the viewer's order."""
+    """Layers of a viewer by kind, ``"image"`` or ``"labels"``, in the viewer's order; none of the Lens."""
     from napari.layers import Image as ImageLayer
     from napari.layers import Labels
 
     cls = {"image": ImageLayer, "labels": Labels}[kind]
-    return [layer for layer in map(plain, viewer.layers) if isinstance(layer, cls)]
+    return [layer for layer in map(plain, viewer.layers) if isinstance(layer, cls) and not is_lens(layer)]
 
 
 def is_prediction(layer: Any) -> bool:
     """Whether we made this layer to hold a prediction."""
     return "prediction_of" in layer.metadata.get("ctxseg", {})
+
+
+def is_lens(layer: Any) -> bool:
+    """Whether the Lens made this layer: to be looked at, never to learn from."""
+    return "lens" in layer.metadata.get("ctxseg", {})
+
+
+class OnGrid(Protocol):
+    """Anything with the shape and the place of an image."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Spatial shape."""
+
+    @property
+    def look(self) -> Mapping[str, Any]:
+        """See `look_of`."""
 
 
 def base_data(layer: Any) -> Any:
@@ -265,7 +282,7 @@ def write_slices(layer: Any, start: int, labels: NDArray[Any], shown: int | None
     return bool(visible)
 
 
-def shown_slice(viewer: Any, shot: Snapshot) -> tuple[int, bool]:
+def shown_slice(viewer: Any, shot: OnGrid) -> tuple[int, bool]:
     """Slice along the first axis that the viewer stands at, and whether only that slice is on screen.
 
     Returns

@@ -1,0 +1,377 @@
+"""The Lens: what the chosen loss sees of the shown slice, kept in step with brush and slider. No Qt here.
+
+One request is with the engine at a time; whatever happens meanwhile makes one more, of the newest state.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal
+
+from napari_ctxseg.engine.requests import MapsRequest, NetworkRequest
+from napari_ctxseg.errors import CtxsegError
+from napari_ctxseg.events import Event, JobDone, JobFailed, LossMaps, Note
+from napari_ctxseg.gui import layers as lay
+from napari_ctxseg.gui.lens_layers import KINDS, NO_MODEL, LensLayers
+from napari_ctxseg.gui.lens_show import show_kind
+from napari_ctxseg.gui.lens_target import Asked, grid_of, target_of
+from napari_ctxseg.gui.session import run_now
+from napari_ctxseg.gui.timing import timed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_ctxseg.engine.client import EngineClient
+    from napari_ctxseg.gui.choices import Choices
+
+#: Seconds without a stroke before a network is asked: it may take longer than a stroke can wait.
+QUIET = 0.3
+#: Seconds of the GUI thread that writing layers may take in one go, plus the last layer.
+MOMENT = 0.008
+#: The weight map first: it is what a stroke is about.
+DRAWN = ("weight", *(kind for kind in KINDS if kind != "weight"))
+
+
+class Lens:
+    """Follows a labels layer and shows the maps of a loss as layers.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer or napari.components.ViewerModel
+        Where the layers are.
+    engine : EngineClient
+        Of the lane ``maps``, started by the caller.
+    choices : Choices
+        Labels, classes, loss: of the Train dock, or of the Lens's own.
+    alone : bool
+        The choices are its own: every value above 0 is a class, and there is no network.
+    background : callable
+        Runs a function off the GUI thread, then one of two callbacks on it.
+    """
+
+    changed = Signal()
+
+    def __init__(
+        self,
+        viewer: Any,
+        engine: EngineClient,
+        choices: Choices,
+        *,
+        alone: bool,
+        background: Callable[..., None] = run_now,
+    ) -> None:
+        self.viewer, self.engine, self._background = viewer, engine, background
+        self.layers = LensLayers(viewer)
+        self.wanted: dict[str, bool] = {kind: kind in ("weight", "roi") for kind in KINDS}
+        self.maps: LossMaps | None = None
+        self.shown: Asked | None = None
+        self.failure = ""
+        self._stale = self._target_stale = True
+        self._flight: int | None = None  # number of the request that has no answer yet; 0 while it is written
+        self._asked: dict[int, Asked] = {}
+        self._early: list[LossMaps] = []
+        self._last: Asked | None = None  # newest request
+        self._touched = 0.0
+        self._pid: int | None = None
+        self.closed = False
+        self._image_key: tuple[int, ...] = ()
+        self._token = self._sent_token = 0
+        self._watched: Any = None
+        self._pending: list[str] = []  # layers that do not show the last answer yet
+        self.choices, self.alone = choices, alone
+        self.choices.changed.connect(self._on_choices)
+        viewer.dims.events.current_step.connect(self._on_dims)
+        self._on_choices()
+
+    # ------------------------------------------------------------ following
+
+    def follow(self, choices: Choices, *, alone: bool) -> None:
+        """Take other choices from now on."""
+        self.choices.changed.disconnect(self._on_choices)
+        self.choices, self.alone = choices, alone
+        self.choices.changed.connect(self._on_choices)
+        self._on_choices()
+
+    @timed
+    def _on_choices(self) -> None:
+        if self.choices.labels is not self._watched:
+            self._watch(self.choices.labels)
+        self._touch()
+        self.changed.emit()  # a loss, classes, a finished run: the dock shows them even where no map changes
+
+    def _watch(self, labels: Any) -> None:
+        for layer, connect in ((self._watched, False), (labels, True)):
+            if layer is None:
+                continue
+            events = layer.events
+            for emitter in (events.paint, events.labels_update, events.data, events.set_data):
+                change = emitter.connect if connect else emitter.disconnect
+                change(self._on_labels)
+        self._watched = labels
+        self._on_labels()
+
+    @timed
+    def _on_labels(self, event: Any = None) -> None:
+        # `set_data` comes with every slice that is shown, but also when an array was edited in place. Of a volume that
+        # is too much to look at: there the layer's own events must do.
+        if event is None or event.type != "set_data" or not self.volume:
+            self._target_stale = True
+        self._touch()
+        # A stroke does not wait for the next tick: the canvas is drawn before that, and the lane can work meanwhile.
+        if event is not None and event.type == "labels_update" and self._free():
+            self._ask()
+
+    def _free(self) -> bool:
+        """Whether the engine that we know can take a request."""
+        ready = self.engine.state in ("ready", "busy") and self.engine.pid == self._pid
+        return ready and self._flight is None
+
+    @timed
+    def _on_dims(self, event: Any = None) -> None:
+        self._touch()
+
+    def _touch(self) -> None:
+        self._stale, self._touched = True, time.monotonic()
+
+    @property
+    def volume(self) -> bool:
+        """Whether the loss sees the whole volume: with a 3-D model."""
+        labels = self.choices.labels
+        return (
+            not self.alone
+            and labels is not None
+            and labels.ndim == 3
+            and self.choices.config.network.dims == 3
+        )
+
+    @property
+    def run(self) -> str | None:
+        """Folder of the network to look through, if there is one."""
+        run = None if self.alone else getattr(self.choices, "last_run", None)
+        return None if run is None else str(run)
+
+    @property
+    def status(self) -> str:
+        """One line for the person."""
+        if self.engine.state == "starting":
+            return "lens engine starting ..."
+        if self.engine.state == "dead":
+            return "The lens engine is not running; close this dock and open it again."
+        if self.failure:
+            return self.failure
+        if self.maps is None or self.shown is None:
+            return "Looking ..."
+        if self.shown.target is not None and (self.shown.target < 0).all():
+            return "This slice is not labelled: nothing in it counts."
+        loss = "" if self.maps.loss is None else f", loss {self.maps.loss:.4g}"
+        where = "" if len(self.shown.grid.shape) == 2 else f"slice {self.shown.index}, "
+        return f"{where}{1000 * self.maps.seconds:.0f} ms{loss}"
+
+    # ------------------------------------------------------------ asking
+
+    def tick(self) -> None:
+        """Take the engine's answers, ask for what has changed. For a timer."""
+        before = self.engine.state
+        for event in self.engine.poll():
+            self.handle(event)
+        self._draw()
+        if self.engine.pid != self._pid:  # a fresh engine knows nothing
+            self._pid, self._sent_token, self._flight, self._last = self.engine.pid, 0, None, None
+            self._asked, self._early = {}, []
+            self._target_stale = True
+            self._touch()
+        if self.engine.state != before:
+            self.changed.emit()
+        if self._free():
+            if self._stale:
+                self._ask()
+            elif self._network_due():
+                self._ask(compute=True)
+
+    def _draw(self) -> None:
+        """Write layers, as many as fit into a moment; the rest at the next tick."""
+        end = time.perf_counter() + MOMENT
+        while self._pending and time.perf_counter() < end:
+            show_kind(self, self._pending.pop(0))
+
+    def _network_due(self) -> bool:
+        """Whether the network's maps are wanted, not there, and the person has stopped to look."""
+        asked = self._last
+        return (
+            asked is not None
+            and asked.run is not None
+            and not asked.compute
+            and (self.wanted["ce"] or self.wanted["weighted"])
+            and self.engine.state == "ready"
+            and (self.maps is None or self.maps.ce is None)
+            and time.monotonic() - self._touched > QUIET
+        )
+
+    def _ask(self, *, compute: bool = False) -> None:
+        self._stale = False
+        try:
+            asked, request = self._request(compute)
+        except CtxsegError as error:
+            self._refuse(error)
+            return
+        if request is None or (not compute and asked.same(self._last) and not self.failure):
+            return
+        self.failure = ""
+        if self.volume or (request.network is not None and compute):
+            self._send_slowly(asked, request)
+        else:
+            try:
+                self._sent(asked, self.engine.maps(request))
+            except CtxsegError as error:
+                self._refuse(error)
+
+    def _refuse(self, error: CtxsegError) -> None:
+        self.failure, self.maps, self._last, self._pending = f"{error.reason}.", None, None, []
+        for kind in KINDS:
+            self.layers.hide(kind)
+        self.changed.emit()
+
+    def _request(self, compute: bool) -> tuple[Asked, MapsRequest | None]:
+        """What to ask now; arrays of volumes are left out, they come off the GUI thread."""
+        choices = self.choices
+        grid = grid_of(choices)
+        index, _ = lay.shown_slice(self.viewer, grid)
+        target = None
+        values = tuple(row.value for row in choices.classes)
+        if not self.volume:
+            target, values = target_of(choices, index, full=self.alone)
+        run = self.run if self.wanted["ce"] or self.wanted["weighted"] else None
+        asked = Asked(grid, index, choices.config.loss, values, target, run, self._image_token(), compute)
+        spacing = grid.spacing if self.volume else grid.spacing[-2:]
+        network = None
+        if run is not None:
+            network = NetworkRequest(run, asked.token, index, compute=compute)
+        plain = asked.loss.model_dump(mode="json")
+        return asked, MapsRequest(plain, spacing, values, target, index if self.volume else None, network)
+
+    def _image_token(self) -> int:
+        """A number that changes with the chosen images."""
+        key = tuple(id(lay.base_data(layer)) for layer in self.choices.images)
+        if key != self._image_key:
+            self._image_key, self._token = key, self._token + 1
+        return self._token
+
+    def _send_slowly(self, asked: Asked, request: MapsRequest) -> None:
+        """Gather volumes and send them, off the GUI thread."""
+        self._flight, number = 0, [0]
+        choices = self.choices
+        whole = self.volume and (self._last is None or self._target_stale)
+        image = request.network is not None and asked.compute and self._sent_token != asked.token
+        shot = lay.snapshot(choices.images) if image else None
+
+        self._target_stale = False
+
+        def work() -> None:
+            changes: dict[str, Any] = {}
+            if whole:
+                changes["target"], changes["values"] = target_of(choices, None, full=False)
+            if shot is not None and request.network is not None:
+                array = shot.image().channel_array
+                changes["network"] = replace(request.network, image=array)
+            number[0] = self.engine.maps(replace(request, **changes))
+
+        def done() -> None:
+            if image:
+                self._sent_token = asked.token
+            self._sent(asked, number[0])
+
+        self._background(work, done, self._not_sent)
+
+    @timed
+    def _not_sent(self, error: Exception) -> None:
+        self._flight, self._target_stale = None, True
+        self.failure = (
+            f"{error.reason}." if isinstance(error, CtxsegError) else f"{type(error).__name__}: {error}"
+        )
+        self.changed.emit()
+
+    def _sent(self, asked: Asked, number: int) -> None:
+        # What was sent off the GUI thread may have been answered before we hear of it.
+        self._flight, self._last = None if self.engine.state == "ready" else number, asked
+        self._asked[number] = asked
+        early, self._early = self._early, []
+        for maps in early:
+            self._on_maps(maps)
+
+    # ------------------------------------------------------------ answers
+
+    @timed
+    def handle(self, event: Event) -> None:
+        """Take over one message of the engine."""
+        match event:
+            case LossMaps():
+                self._on_maps(event)
+            case JobFailed():
+                self.failure = " ".join(part for part in (event.error, event.remedy) if part)
+                self._flight = None
+                self.changed.emit()
+            case Note():
+                self.failure = event.text
+                self.changed.emit()
+            case JobDone():
+                if self.engine.state == "ready" and self._flight:
+                    self._flight = None
+
+    def _on_maps(self, maps: LossMaps) -> None:
+        asked = self._asked.get(maps.request)
+        if self._flight is not None and 0 < self._flight <= maps.request:
+            self._flight = None
+        if asked is None:
+            if self._flight == 0:
+                self._early.append(maps)
+            return
+        self._asked = {number: each for number, each in self._asked.items() if number >= maps.request}
+        self.maps, self.shown = maps, asked
+        self._pending = list(DRAWN)
+        self.changed.emit()
+
+    def colors(self) -> dict[int, Any]:
+        """Colour of every class value."""
+        if not self.alone:
+            return self.choices.colors()
+        labels, values = self.choices.labels, () if self.shown is None else self.shown.values
+        return {} if labels is None else {value: tuple(labels.get_color(value)) for value in values}
+
+    def missing(self, kind: str) -> str:
+        """Why a layer cannot be shown now; empty if it can, or if nothing is known yet."""
+        if self.maps is None:
+            return ""
+        if kind in ("ce", "weighted"):
+            if self.run is None:
+                return NO_MODEL
+            none = kind == "weighted" and self.maps.ce is not None and self.maps.weighted is None
+            return "This loss is no sum over pixels." if none else ""
+        if kind == "roi":
+            if self.maps.boxes or self.maps.roi is None:
+                return "" if self.maps.boxes else KINDS[kind].missing
+            return "There is no box: see ROI crop." if self.maps.roi.any() else "There is no foreground here."
+        field = {"crop": "roi"}.get(kind, kind)
+        return KINDS[kind].missing if getattr(self.maps, field) is None else ""
+
+    def want(self, kind: str, wanted: bool) -> None:
+        """Show a layer, or take it out of sight."""
+        self.wanted[kind] = wanted
+        if kind in ("ce", "weighted") and wanted:
+            self._last = None
+            self._touch()
+        if kind not in self._pending:
+            self._pending.append(kind)
+        self.changed.emit()
+
+    def close(self) -> None:
+        """Stop following, remove the layers, let go of the engine. May be called twice."""
+        if not self.closed:
+            self.closed = True
+            self.choices.changed.disconnect(self._on_choices)
+            self.viewer.dims.events.current_step.disconnect(self._on_dims)
+            self._watch(None)
+        self.layers.clear()
+        self.engine.close()
