@@ -228,7 +228,10 @@ def traffic(case: dict) -> float:
     if dilation._too_many_rows(shape, case["classes"], case["r"], steps):
         return float("nan")
     ball = list(dilation._half_widths(shape, case["r"], steps))
-    joins = sum(2 * len(halves) - 1 for _, halves in ball) + 2 * len(ball) - 1
+    joins, joined = 2 * len(ball) - 1, {}
+    for _, halves in reversed(ball):
+        joins += sum((row > 0) + 1 for row, half in halves.items() if joined.get(row, -1) < half)
+        joined = halves
     width = next(w for w in (1, 2, 4, 8) if case["classes"] <= 8 * w)
     return (3 * width * joins + 5 * case["classes"]) * voxels
 

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
 #: Beyond this many rows of the ball for each class, a distance transform per class is cheaper (benchmarks/maps.py).
 MOST_ROWS = 250
-#: Voxels that are worked on at a time: a bound on memory. Smaller portions stay in a faster cache but cost more calls, and
-#: each call waits for all threads: beside other work on the same cores that is far slower than it gains.
-CHUNK = 1 << 20
+#: Voxels that are worked on at a time: with their row windows they stay in the cache.
+CHUNK = 1 << 18
 #: Bits of the widest integer: more classes are done in portions.
 MOST_BITS = 64
 _TYPES = {8: torch.uint8, 16: torch.int16, 32: torch.int32, 64: torch.int64}
@@ -84,6 +83,14 @@ def dilated_masks(
     ValueError
         If radius or spacing make no sense.
     """
+    for index, part in _dilated_parts(target, classes, radius, spacing):
+        yield index, part != 0
+
+
+def _dilated_parts(
+    target: Tensor, classes: int, radius: float, spacing: Sequence[float]
+) -> Iterator[tuple[int, Tensor]]:
+    """The same, as tensors that are not 0 where the dilated class is."""
     if not radius >= 0:
         raise ValueError(f"radius must be 0 or more, got {radius}")
     if len(spacing) != target.ndim - 1 or not all(math.isfinite(s) and s > 0 for s in spacing):
@@ -98,7 +105,7 @@ def dilated_masks(
         for byte in range(0, count, 8):  # a byte at a time: narrow integers are quicker to take apart
             eight = (grown >> byte).to(torch.uint8) if grown.dtype != torch.uint8 else grown
             for bit in range(min(8, count - byte)):
-                yield first + byte + bit, (eight & (1 << bit)) != 0
+                yield first + byte + bit, eight & (1 << bit)
 
 
 def _too_many_rows(shape: Sequence[int], classes: int, radius: float, spacing: Sequence[float]) -> bool:
@@ -111,8 +118,8 @@ def _too_many_rows(shape: Sequence[int], classes: int, radius: float, spacing: S
 def dilate_classes(target: Tensor, classes: int, radius: float, spacing: Sequence[float]) -> Tensor:
     """All masks of `dilated_masks` in one tensor of bool, shape ``(B, C, *S)``."""
     result = torch.empty((len(target), classes, *target.shape[1:]), dtype=torch.bool, device=target.device)
-    for index, mask in dilated_masks(target, classes, radius, spacing):
-        result[:, index] = mask
+    for index, part in _dilated_parts(target, classes, radius, spacing):
+        torch.ne(part, 0, out=result[:, index])
     return result
 
 
@@ -172,10 +179,14 @@ def _dilate_bits(target: Tensor, first: int, count: int, radius: float, spacing:
         if not bool(bits.any()):
             continue
         windows = _RowWindows(bits, max(half for _, halves in ball for half in halves.values()))
-        slab, known = bits, None
-        for outer, halves in ball:
-            if halves != known:  # slices near the middle of the ball are often alike
-                slab, known = _joined_rows(windows, halves), halves
+        slab = torch.zeros_like(bits)
+        joined: dict[int, int] = {}
+        # From the cap of the ball to its middle: each slice contains the one before, so that only wider rows are new.
+        for outer, halves in reversed(ball):
+            for row, half in halves.items():
+                if joined.get(row, -1) < half:
+                    _join(slab, windows.centred(half), row)
+            joined = halves
             for offset in {outer, -outer}:
                 low, high = max(start + offset, 0), min(start + offset + bits.shape[1], shape[0])
                 if low < high:
@@ -183,17 +194,14 @@ def _dilate_bits(target: Tensor, first: int, count: int, radius: float, spacing:
     return result
 
 
-def _joined_rows(windows: _RowWindows, halves: dict[int, int]) -> Tensor:
-    """One slice of the ball: the rows of the windows, shifted along the axis before the last."""
-    slab = windows.centred(halves[0])
-    if len(halves) > 1:
-        slab = slab.clone()
-    for row, half in halves.items():
-        if row > 0:
-            window, n = windows.centred(half), slab.shape[-2]
-            slab[..., row:, :] |= window[..., : n - row, :]
-            slab[..., : n - row, :] |= window[..., row:, :]
-    return slab
+def _join(slab: Tensor, window: Tensor, row: int) -> None:
+    """Add a row of the ball on both sides: the windows, shifted along the axis before the last."""
+    if row == 0:
+        slab |= window
+        return
+    n = slab.shape[-2]
+    slab[..., row:, :] |= window[..., : n - row, :]
+    slab[..., : n - row, :] |= window[..., row:, :]
 
 
 class _RowWindows:
