@@ -270,7 +270,8 @@ def test_with_the_train_dock_one_loss_and_its_network(viewer, lens_dock, qtbot, 
     )
     train.shut_down()
     qtbot.waitUntil(lambda: dock.lens.alone, timeout=20_000)
-    assert max(costs.ours.values()) < LIMIT, costs.ours
+    lens = {name: spent for name, spent in costs.ours.items() if name.startswith("Lens")}
+    assert max(lens.values()) < LIMIT, costs.ours
 
 
 def oracle_ce(session, labels):

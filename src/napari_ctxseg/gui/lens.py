@@ -172,11 +172,12 @@ class Lens:
 
     # ------------------------------------------------------------ asking
 
-    def tick(self) -> None:
-        """Take the engine's answers, ask for what has changed. For a timer."""
+    def tick(self) -> bool:
+        """Take the engine's answers, ask for what has changed; True if layers were written. For a timer."""
         before = self.engine.state
         for event in self.engine.poll():
             self.handle(event)
+        drew = bool(self._pending)
         self._draw()
         if self.engine.pid != self._pid:  # a fresh engine knows nothing
             self._pid, self._sent_token, self._flight, self._last = self.engine.pid, 0, None, None
@@ -190,6 +191,7 @@ class Lens:
                 self._ask()
             elif self._network_due():
                 self._ask(compute=True)
+        return drew
 
     def _draw(self) -> None:
         """Write layers, as many as fit into a moment; the rest at the next tick."""

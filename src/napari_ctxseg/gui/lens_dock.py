@@ -246,11 +246,15 @@ class LensDock(QWidget):
                 self._own.changed.emit()
         self._show_loss()
 
-    def _show_loss(self) -> None:
+    def _show_form(self) -> None:
         loss = self.lens.choices.config.loss
         if self.form.value != loss:
             with QSignalBlocker(self.form):
                 self.form.set_value(loss)
+
+    def _show_loss(self) -> None:
+        loss = self.lens.choices.config.loss
+        self._show_form()
         self.sliders.show_value(loss)
         self._slider_group.setVisible(bool(self.sliders.sliders))
 
@@ -261,15 +265,21 @@ class LensDock(QWidget):
 
     @timed
     def _tick(self) -> None:
+        # One thing a tick, so that no tick is long: new widgets and redrawn layers each take some 20 ms.
         self._ticks += 1
         if self._ticks % LOOK_EVERY == 0:
             self._look_around()
-        self.lens.tick()
-        if self._stale or self.form.value != self.lens.choices.config.loss:
+        elif self.lens.tick():
+            return
+        elif self._stale or self.form.value != self.lens.choices.config.loss:
             self._stale = False
             self._show()
 
     def _show(self) -> None:
+        if self.form.value != self.lens.choices.config.loss:
+            self._show_form()
+            self._stale = True
+            return
         self._show_loss()
         labels = self.lens.choices.labels
         if self.outlines.isChecked() and self._outlined[0] is not labels:
