@@ -86,6 +86,13 @@ def test_volumes_spacing_and_narrow_types() -> None:
     np.testing.assert_array_equal(seen.dilated > 0, oracle.dilate(labels == 1, 5, (5.0, 1.0, 1.0)))
 
 
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4", ">i2", ">u2", "i8"])
+def test_any_integer_array_will_do(dtype: str) -> None:
+    labels = oracle.toy2d()[1][0]
+    wanted = anatomy("dilated_balanced_ce", labels).weight
+    np.testing.assert_array_equal(anatomy("dilated_balanced_ce", labels.astype(dtype)).weight, wanted)
+
+
 @pytest.mark.parametrize(
     ("labels", "spacing", "text"),
     [

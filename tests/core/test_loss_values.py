@@ -335,6 +335,8 @@ def test_infinite_radius_is_mean_ce() -> None:
     for per in ("class", "component"):
         loss = make_loss({"kind": "dilated_balanced_ce", "radius": 1e6, "per": per})
         assert loss(logits, labels).item() == approx(expected)
+    really = make_loss({"kind": "dilated_balanced_ce", "radius": float("inf")})
+    assert really(logits, labels).item() == approx(expected)
     normal = make_loss({"kind": "dilated_balanced_ce", "radius": 1e6, "normalise": True})
     expected = np.mean([per_pixel[n].sum() / sizes[n] for n in range(2)])
     assert normal(logits, labels).item() == approx(expected)

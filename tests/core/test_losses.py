@@ -14,6 +14,7 @@ from napari_ctxseg.config import parse_loss, presets_of
 from napari_ctxseg.image import IGNORE
 from napari_ctxseg.losses import LOSSES, PixelLoss, SpatialLoss, SumLoss, make_loss
 from napari_ctxseg.losses.base import ce_map
+from napari_ctxseg.losses.contour import SeparableDiceLoss
 from tests.oracles import losses as oracle
 
 KINDS: list[dict[str, Any]] = [
@@ -38,6 +39,10 @@ KINDS: list[dict[str, Any]] = [
     {"kind": "context_ce", "roi": {"kind": "dynamic", "per": "class"}},
     {"kind": "context_ce", "roi": {"kind": "dynamic", "per": "component"}, "reduction": "sum"},
     {"kind": "context_ce", "roi": {"kind": "mask", "radius": 1.5}},
+    {"kind": "context_ce", "roi": {"kind": "mask", "radius": 99}},
+    {"kind": "context_ce", "roi": {"kind": "static", "size": 2}, "reduction": "sum"},
+    {"kind": "dilated_balanced_ce", "radius": 1e6},
+    {"kind": "contour_weighted_ce", "contour": {"iterations": 50}},
     {"kind": "dilated_balanced_ce", "radius": 2},
     {"kind": "dilated_balanced_ce", "radius": 0.2, "unit": "fraction", "normalise": True},
     {"kind": "dilated_balanced_ce", "radius": 1, "per": "component"},
@@ -215,6 +220,18 @@ def test_deep_supervision_computes_the_map_once(
     assert len(calls) == 1
 
 
+@pytest.mark.parametrize("kind", ["separable_dice", "contour_weighted_ce_dice"])
+def test_deep_supervision_computes_the_contour_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, labels = toy()
+    loss = make_loss({"kind": "sum", "terms": [{"loss": kind}]})
+    (dice,) = [module for module in loss.modules() if isinstance(module, SeparableDiceLoss)]
+    calls = []
+    real = dice.band
+    monkeypatch.setattr(dice, "band", lambda *given: calls.append(1) or real(*given))
+    loss((logits, logits * 0.5, logits * 2), labels)
+    assert len(calls) == 1
+
+
 @pytest.mark.parametrize("config", KINDS, ids=IDS)
 def test_half_precision_logits_are_computed_in_float32(config: dict[str, Any]) -> None:
     logits, labels = toy()
@@ -287,6 +304,9 @@ def test_hard_labels_give_finite_losses_and_gradients(config: dict[str, Any], di
     targets["tiny"][(0, *middle)] = 2  # class 1 is absent
     targets["gone"][0, 0] = 1
     targets["gone"][0, 1:] = IGNORE  # all background is unlabelled
+    targets["far strokes"] = torch.full((1, *shape), IGNORE)  # the window between them holds no label at all
+    targets["far strokes"][(0, *[0] * dims)] = targets["far strokes"][(0, *[-1] * dims)] = 1
+    targets["far strokes"][(0, *[0] * (dims - 1), 2)] = 0
     targets["one voxel"] = torch.zeros(1, *[1] * dims, dtype=torch.int64)
     loss = make_loss(config)
     for name, target in targets.items():
@@ -311,12 +331,26 @@ def test_a_radius_beyond_the_image_and_a_missing_class_do_no_harm(config: dict[s
     assert bool((few[labels != IGNORE] >= 0).all())
 
 
+@pytest.mark.parametrize("config", SPATIAL, ids=str)
+@pytest.mark.parametrize("label", [-2, 3])
+def test_maps_refuse_labels_that_are_no_class(config: dict[str, Any], label: int) -> None:
+    loss = make_loss(config)
+    assert isinstance(loss, SpatialLoss)
+    target = torch.zeros(1, 4, 4, dtype=torch.int64)
+    target[0, 0, 0] = label
+    with pytest.raises(ValueError, match="3 classes"):
+        loss.weight_map(target, classes=3)
+
+
 def test_unknown_kinds_and_parameters_are_refused() -> None:
     for config in (
         "dise_ce",
         {"kind": "ce", "radius": 3},
         {"kind": "dilated_balanced_ce", "radius": -1},
         {"kind": "dilated_balanced_ce", "radius": float("nan")},
+        {"kind": "contour_weighted_ce", "alpha": float("inf")},
+        {"kind": "context_ce", "weight": float("nan")},
+        {"kind": "sum", "terms": [{"weight": float("nan"), "loss": "ce"}]},
         {"kind": "sum", "terms": []},
         {"kind": "weighted_ce", "weights": (0, 0)},
         {"kind": "weighted_ce", "weights": (1, -1)},

@@ -115,6 +115,7 @@ def to_another_class(
 ) -> np.ndarray:
     """Distance to the nearest voxel of another class that plays a part on this side, by asking every voxel."""
     grid = labels
+    border = border and side != "outer"  # the ring around a structure ends with the image
     if border:
         pads = [(1, 1) if n > 1 else (0, 0) for n in labels.shape]
         grid = np.pad(labels, pads, constant_values=99)

@@ -33,7 +33,7 @@ Smoothing = Annotated[
 class Config(BaseModel):
     """Base of all configurations: frozen, and strict about names."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 def named(value: Any) -> Any:

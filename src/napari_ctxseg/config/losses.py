@@ -177,6 +177,7 @@ class DilatedBalancedCE(Config):
     radius: float = Field(
         20.0,
         ge=0,
+        allow_inf_nan=True,
         title="Radius",
         description="How far beyond the structure its weight reaches. 0 is balanced CE; very large is plain CE.",
     )
@@ -209,6 +210,7 @@ class DilatedBalancedCE(Config):
     start_radius: float = Field(
         100.0,
         ge=0,
+        allow_inf_nan=True,
         title="Start radius",
         description="Radius of the first step when annealed, in the same unit; a very large one is plain CE.",
         json_schema_extra=ADVANCED,

@@ -36,7 +36,11 @@ class MaskRoi(Config):
 
     kind: Literal["mask"] = "mask"
     radius: float = Field(
-        10.0, ge=0, title="Radius", description="How far the region reaches beyond the foreground."
+        10.0,
+        ge=0,
+        allow_inf_nan=True,
+        title="Radius",
+        description="How far the region reaches beyond the foreground.",
     )
     unit: Unit = Field(
         "world",

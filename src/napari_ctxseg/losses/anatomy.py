@@ -10,7 +10,7 @@ import torch
 from scipy import ndimage
 
 from napari_ctxseg.losses import PixelLoss, SpatialLoss, SumLoss, make_loss
-from napari_ctxseg.losses.base import ce_map, check_target, spacing_of
+from napari_ctxseg.losses.base import ce_map, check_range, check_target, spacing_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,14 +92,17 @@ def anatomy(
     """
     loss = make_loss(config)
     loss.progress = progress
-    labels = torch.from_numpy(np.array(target))[None]
+    array = np.asarray(target)
+    if array.dtype.kind in "iu":  # torch knows neither unsigned types nor another machine's byte order
+        array = array.astype(np.int64)
+    labels = torch.from_numpy(np.array(array))[None]
     check_target(labels)
+    n = check_range(labels, classes)
     with torch.no_grad():
         weight = None
         if isinstance(loss, SpatialLoss | SumLoss):
             weight = loss.weight_map(labels, spacing, classes=classes)
         labels, steps = labels.long(), spacing_of(labels, spacing)
-        n = classes or max(2, int(labels.max()) + 1 if labels.numel() else 2)
         views = loss.views(labels, n, steps)
         ce = weighted = value = None
         if logits is not None:

@@ -39,10 +39,7 @@ def check(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     check_target(target)
     if not logits.dtype.is_floating_point:
         raise ValueError(f"logits must be floating point, got {logits.dtype}")
-    # On a GPU an out-of-range label would poison the whole process, so it is looked for here on small summaries.
-    low, high = (int(v) for v in torch.aminmax(target)) if target.numel() else (0, 0)
-    if low < IGNORE or high >= logits.shape[1]:
-        raise ValueError(f"labels run from {low} to {high}, but the network has {logits.shape[1]} classes")
+    check_range(target, logits.shape[1])
     return logits.to(torch.promote_types(logits.dtype, torch.float32)), target.long()
 
 
@@ -58,6 +55,22 @@ def check_target(target: Tensor) -> None:
         raise ValueError(f"target must hold integer class indices, got {target.dtype}")
     if target.ndim not in (3, 4):
         raise ValueError(f"target must be (B, y, x) or (B, z, y, x), got shape {tuple(target.shape)}")
+
+
+def check_range(target: Tensor, classes: int | None = None) -> int:
+    """Number of classes, at least 2: the one given, or the highest label plus one.
+
+    On a GPU a label out of range would poison the whole process, so it is looked for here on small summaries.
+
+    Raises
+    ------
+    ValueError
+        If a label is below `IGNORE` or not below `classes`.
+    """
+    low, high = (int(v) for v in torch.aminmax(target)) if target.numel() else (0, 0)
+    if low < IGNORE or (classes is not None and high >= classes):
+        raise ValueError(f"labels run from {low} to {high}, but there are {classes or high + 1} classes")
+    return max(2, high + 1) if classes is None else classes
 
 
 def ce_map(logits: Tensor, target: Tensor) -> Tensor:
@@ -238,7 +251,7 @@ def _weight_map(
     loss: SpatialLoss, target: Tensor, spacing: Sequence[float] | None, classes: int | None
 ) -> Tensor:
     check_target(target)
-    n = classes if classes is not None else max(2, int(target.max()) + 1) if target.numel() else 2
+    n = check_range(target, classes)
     with torch.no_grad():
         return loss.weights(target.long(), n, spacing_of(target, spacing))
 

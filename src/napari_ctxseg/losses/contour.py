@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_ctxseg.losses.base import RegionLoss, SpatialLoss, Views, valid_mask
+from napari_ctxseg.losses.base import Loss, SpatialLoss, Views, valid_mask
 from napari_ctxseg.losses.overlap import class_probabilities, dice_of_sums
 from napari_ctxseg.maps.contour import contour_band, inner_band
 
@@ -34,7 +34,7 @@ class ContourWeightedCELoss(SpatialLoss):
         return contour_views(target, self._contour, spacing)
 
 
-class SeparableDiceLoss(RegionLoss):
+class SeparableDiceLoss(Loss):
     """``lambda L_c + (1 - lambda) L_nc``: one minus soft Dice on each class's inner contour, and on the rest.
 
     Macro: per class and sample, mean over the foreground classes present in the sample, then over the batch (absent
@@ -47,12 +47,19 @@ class SeparableDiceLoss(RegionLoss):
         self._contour, self._balance = config.contour, config.balance
         self._macro, self._smooth = config.reduction == "macro", config.smooth
 
-    def one(self, logits: Tensor, target: Tensor, spacing: tuple[float, ...]) -> Tensor:
-        """Both parts mixed."""
+    def heads(self, logits: list[Tensor], target: Tensor, spacing: tuple[float, ...]) -> Tensor:
+        """Contour once, applied to every head."""
+        band = self.band(target, spacing)
+        return torch.stack([self._mixed(head, target, band) for head in logits]).sum()
+
+    def band(self, target: Tensor, spacing: tuple[float, ...]) -> Tensor:
+        """Inner contour of each foreground class, 0 to 1; shape ``(B, *S)``."""
         with torch.no_grad():
-            band = inner_band(target, self._contour, spacing).to(logits.dtype)[:, None]
+            return inner_band(target, self._contour, spacing)
+
+    def _mixed(self, logits: Tensor, target: Tensor, band: Tensor) -> Tensor:
         probability, truth = class_probabilities(logits, target)
-        rim = truth * band
+        rim = truth * band.to(logits.dtype)[:, None]
         rest = valid_mask(target)[:, None] * (1 - rim)
         total = torch.zeros((), dtype=logits.dtype, device=logits.device)
         for share, part in ((self._balance, rim), (1 - self._balance, rest)):

@@ -193,7 +193,7 @@ def _boundary_distance(
 ) -> NDArray[np.float64]:
     """Distance to the nearest voxel of another class, less the one step that touching voxels are apart."""
     shape = labels.shape
-    if contour.border == "contour":  # beyond the image lies a class of its own
+    if contour.border == "contour" and contour.side != "outer":  # beyond the image lies a class of its own
         labels = _framed(labels, labels.max() + 1)
     distance = np.full(labels.shape, math.inf)
     counts = labels > 0 if contour.side == "outer" else labels >= 0
@@ -207,5 +207,5 @@ def _boundary_distance(
         other = counts[crop] & ~own
         if other.any():
             distance[crop][own] = ndimage.distance_transform_edt(~other, sampling=spacing)[own]
-    inside = _unframed(distance, shape) if contour.border == "contour" else distance
+    inside = distance if distance.shape == shape else _unframed(distance, shape)
     return np.asarray(np.maximum(inside - 1, 0))

@@ -102,6 +102,8 @@ def roi_boxes(target: Tensor, roi: StaticRoi | DynamicRoi) -> list[Box]:
 def roi_masks(target: Tensor, roi: RoiConfig, spacing: Sequence[float]) -> list[list[Tensor]]:
     """Regions of each sample as masks of bool, shape ``*S``; unlabelled voxels are not part of them.
 
+    A region without any labelled voxel is left out: a window between two far strokes may have none.
+
     Parameters
     ----------
     target : Tensor of int64, shape ``(B, *S)``
@@ -116,10 +118,11 @@ def roi_masks(target: Tensor, roi: RoiConfig, spacing: Sequence[float]) -> list[
         radius = radius_in_world(roi.radius, roi.unit, target.shape[1:], spacing)
         grown = dilate(target > 0, radius, spacing) & valid
         return [[mask] if bool(mask.any()) else [] for mask in grown]
-    return [
+    filled = [
         [_filled(box, sample) & inside for box in roi_boxes(sample, roi)]
         for sample, inside in zip(target, valid, strict=True)
     ]
+    return [[mask for mask in regions if bool(mask.any())] for regions in filled]
 
 
 def roi_mask(target: Tensor, roi: RoiConfig, spacing: Sequence[float] | None = None) -> Tensor:

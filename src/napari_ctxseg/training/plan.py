@@ -14,7 +14,7 @@ from napari_ctxseg.cases import Case, class_table, split_groups
 from napari_ctxseg.config import DeviceConfig, RunConfig
 from napari_ctxseg.errors import InputError
 from napari_ctxseg.training.data import Sample, check_trainable, prepare
-from napari_ctxseg.training.shares import class_shares, with_shares
+from napari_ctxseg.training.shares import class_shares, needs_shares, with_shares
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,7 +103,9 @@ def make_plan(config: RunConfig, cases: Sequence[Case]) -> Plan:
     batch = config.patch.batch or (8 if network.dims == 2 else 4)
     patch = config.patch.model_copy(update={"size": size, "batch": batch})
     optim = config.optim.model_copy(update={"lr": config.optim.lr or LEARNING_RATE[network.dims]})
-    loss = with_shares(config.loss, class_shares(train, len(classes) + 1))
+    loss = config.loss
+    if needs_shares(loss):
+        loss = with_shares(loss, class_shares(train, len(classes) + 1))
     data = config.data if config.data.foreground else config.data.model_copy(update={"classes": classes})
     filled = config.updated(network=network, patch=patch, data=data, optim=optim, loss=loss)
     return Plan(filled, classes, train, val, notes)

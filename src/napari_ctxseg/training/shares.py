@@ -20,9 +20,16 @@ def class_shares(samples: Sequence[Sample], classes: int) -> tuple[float, ...]:
     """Share of each class, background first, in all labelled voxels of the training set."""
     total = torch.zeros(classes, dtype=torch.int64)
     for sample in samples:
-        labelled = sample.target[sample.target >= 0].long()
-        total += torch.bincount(labelled, minlength=classes)
+        for slab in sample.target:  # a slice at a time: counting needs wide integers
+            total += torch.bincount(slab.flatten().long() + 1, minlength=classes + 1)[1:]
     return tuple((total / total.sum().clamp(min=1)).tolist())
+
+
+def needs_shares(loss: LossConfig) -> bool:
+    """Whether something in the loss depends on the classes of the training set."""
+    if isinstance(loss, Sum):
+        return any(needs_shares(term.loss) for term in loss.terms)
+    return isinstance(loss, WeightedCE) or (isinstance(loss, BalancedCE) and loss.scope == "dataset")
 
 
 def with_shares(loss: LossConfig, shares: Sequence[float]) -> LossConfig:
