@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from napari_ctxseg.config import ContourConfig
+from napari_ctxseg.maps import contour as module
 from napari_ctxseg.maps import contour_band, inner_band, interior
 from napari_ctxseg.maps.contour import thickness
 from napari_ctxseg.maps.windows import box_max, box_min
@@ -98,6 +99,16 @@ def test_contours_of_the_toy_have_the_printed_sizes() -> None:
     released = ~interior(target, 1, "contour").numpy()
     assert [int((released & (labels == c)).sum()) for c in range(3)] == [286, 68, 18]
     assert int(band(labels, side="inner").sum()) == 85  # the replicated border leaves one voxel of class 2
+
+
+@pytest.mark.parametrize("border", ["same", "contour"])
+def test_portions_do_not_show(border: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = as_batch(blocks(np.random.default_rng(4), (2, 33, 12, 13)))
+    for iterations in (0, 1, 3):
+        whole = interior(labels, iterations, border)
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "CHUNK", 1)
+            assert torch.equal(interior(labels, iterations, border), whole)
 
 
 def test_many_classes_and_a_window_wider_than_the_image() -> None:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from napari_ctxseg.config import ContourConfig
 
 
+#: Voxels that are worked on at a time: a bound on memory.
+CHUNK = 1 << 20
+
+
 def interior(target: Tensor, iterations: int, border: str = "same") -> Tensor:
     """What is left of every class after erosion by a 3-wide box.
 
@@ -42,6 +46,19 @@ def interior(target: Tensor, iterations: int, border: str = "same") -> Tensor:
     Tensor of bool, shape ``(B, *S)``
         Where the voxel survives the erosion of its own class, background included.
     """
+    shape = target.shape[1:]
+    at_once = max(4 * iterations, CHUNK // max(1, len(target) * math.prod(shape[1:])), 1)
+    result = torch.empty(target.shape, dtype=torch.bool, device=target.device)
+    for start in range(0, shape[0], at_once):
+        stop = min(start + at_once, shape[0])
+        low, high = max(start - iterations, 0), min(stop + iterations, shape[0])
+        block = _uniform(target[:, low:high], iterations, border)
+        result[:, start:stop] = block[:, start - low : stop - low]
+    return result
+
+
+def _uniform(target: Tensor, iterations: int, border: str) -> Tensor:
+    """Labelled voxels whose box holds one class only."""
     valid = target >= 0
     codes = _narrow(target)
     outside = torch.iinfo(codes.dtype).max - 1 if border == "contour" else None
@@ -49,8 +66,7 @@ def interior(target: Tensor, iterations: int, border: str = "same") -> Tensor:
     if not bool(valid.all()):
         # For the minimum, unlabelled voxels must be the highest value instead of the lowest.
         codes = codes.masked_fill(~valid, torch.iinfo(codes.dtype).max)
-    low = box_min(codes, iterations, outside)
-    return (high == low) & valid
+    return (high == box_min(codes, iterations, outside)) & valid
 
 
 def contour_band(target: Tensor, contour: ContourConfig, spacing: Sequence[float]) -> Tensor:
