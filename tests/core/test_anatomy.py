@@ -8,7 +8,7 @@ import torch
 
 from napari_ctxseg.image import IGNORE
 from napari_ctxseg.losses import SpatialLoss, SumLoss, make_loss
-from napari_ctxseg.losses.anatomy import anatomy
+from napari_ctxseg.losses.anatomy import anatomy, shares_of_slice
 from tests.core.test_losses import IDS, KINDS, toy
 from tests.oracles import losses as oracle
 from tests.oracles import maps as shapes
@@ -76,6 +76,35 @@ def test_stages_of_the_training_can_be_looked_at() -> None:
     np.testing.assert_allclose(first, 1 / 65, rtol=1e-6)
     wanted = oracle.dilated_weights(labels, 3, 1, (1.0, 1.0))
     np.testing.assert_allclose(last, wanted, rtol=1e-6)
+
+
+FOCAL = {"kind": "focal", "gamma": 1.5}
+DILATED = {"kind": "dilated_balanced_ce", "radius": 2}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        FOCAL,
+        DILATED,
+        {"kind": "sum", "terms": [{"weight": 2, "loss": FOCAL}, {"weight": 0.5, "loss": DILATED}]},
+        {"kind": "sum", "terms": [{"loss": "dice"}, {"loss": FOCAL}]},
+        "dice",
+    ],
+)
+def test_a_slice_of_a_volume_adds_what_it_adds_to_the_whole(config) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(-1, 3, (3, 9, 8))
+    labels[0, :5] = IGNORE  # slices differ in what is labelled
+    logits = torch.from_numpy(rng.normal(size=(3, *labels.shape)).astype(np.float32))
+    whole = anatomy(config, labels, classes=3, logits=logits)
+    for index in range(3):
+        weight = None if whole.weight is None else whole.weight[index]
+        found = shares_of_slice(config, labels, index, logits[:, index], weight)
+        if whole.weighted is None:
+            assert found is None
+        else:
+            np.testing.assert_allclose(found, whole.weighted[index], rtol=1e-5, atol=1e-9)
 
 
 def test_volumes_spacing_and_narrow_types() -> None:

@@ -115,6 +115,16 @@ def test_sentences():
         "4 of 4 slices labelled, lesion 0.21 % of labelled pixels, smallest component 1 px, "
         "100 % of the foreground on a boundary, box density 50 %"
     )
+    labels[2, 20:30, 20:30], labels[3, 20:30, 20:40], labels[3, :2, :50] = 2, 3, 4
+    found = look(labels, names=("lesion", "b", "c", "d", "e"))
+    assert found.details().split("\n") == [
+        "background: 96 % of labelled pixels",
+        "lesion: 0.21 % of labelled pixels, 3 components, 100 % of it on a boundary",
+        "b: 1 % of labelled pixels, 1 component, 36 % of it on a boundary",
+        "c: 2 % of labelled pixels, 1 component, 28 % of it on a boundary",
+        "d: 1 % of labelled pixels, 1 component, 50 % of it on a boundary",
+        "e: 0 % of labelled pixels",
+    ]
     assert [percent(v) for v in (0.0, 0.00042, 0.004, 0.03, 0.0966, 0.97, 0.9996, 1.0)] == [
         "0 %", "0.042 %", "0.4 %", "3 %", "9.7 %", "97 %", "over 99 %", "100 %",
     ]  # fmt: skip

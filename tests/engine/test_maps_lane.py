@@ -176,6 +176,9 @@ def test_cross_entropy_of_a_network(lane, run):
     lane.maps(request(painted, values=(1, 3), network=NetworkRequest(str(folder), 7, 2)))
     failed = next(e for e in until(lane, is_a(JobDone)) if isinstance(e, JobFailed))
     assert "class values [1, 2], not [1, 3]" in failed.error
+    lane.maps(request(painted, values=(1, 3), network=NetworkRequest(str(folder), 7, 1)))
+    failed = next(e for e in until(lane, is_a(JobDone)) if isinstance(e, JobFailed))
+    assert "not [1, 3]" in failed.error, "also of a slice that was looked at before"
 
 
 PARENT = """

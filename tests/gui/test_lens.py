@@ -7,10 +7,13 @@ import pytest
 
 from napari_ctxseg.config import parse_loss
 from napari_ctxseg.engine.client import EngineClient
+from napari_ctxseg.gui import layers as lay
 from napari_ctxseg.gui.lens_dock import LensDock
 from napari_ctxseg.gui.timing import costs
 from napari_ctxseg.gui.train_dock import TrainDock
 from tests.oracles import losses as oracle
+
+from .test_lens_model import FakeLane
 
 pytestmark = [pytest.mark.viewer, pytest.mark.slow]
 
@@ -59,10 +62,6 @@ def shows(viewer, name, expected, **tolerance):
 def weights_of(mask, radius=6.0):
     classes = max(2, len(np.unique(mask)))
     return oracle.dilated_weights(mask.astype(np.int64), classes, radius, (1, 1))
-
-
-def settled(dock, qtbot):
-    qtbot.waitUntil(lambda: dock.lens._flight is None and not dock.lens._stale, timeout=20_000)
 
 
 def test_weight_follows_brush_slice_and_slider(viewer, lens_dock, qtbot):
@@ -182,6 +181,20 @@ def test_what_does_this_weigh(viewer, lens_dock, qtbot):
     qtbot.waitUntil(lambda: at(1, 22, 22) == "This loss has no weight per pixel.", timeout=20_000)
     dock.weigh.setChecked(False)
     assert not viewer.mouse_move_callbacks
+
+
+def test_an_image_opened_later_is_used(make_napari_viewer_proxy):
+    viewer, lane = make_napari_viewer_proxy(), FakeLane()
+    viewer.add_labels(np.zeros(SHAPE, np.uint8), name="mask")
+    lane.start = lambda: None
+    dock = LensDock(viewer, lane)
+    try:
+        assert dock.lens.choices.images == []
+        image = viewer.add_image(np.zeros(SHAPE, np.float32), name="late")
+        dock._look_around()
+        assert dock.lens.choices.images == [lay.plain(image)]
+    finally:
+        dock.shut_down()
 
 
 def test_closing_removes_layers_and_ends_the_lane(viewer, qtbot):

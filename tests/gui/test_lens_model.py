@@ -10,7 +10,7 @@ from napari_ctxseg.events import JobDone, JobFailed, LossMaps
 from napari_ctxseg.gui import layers as lay
 from napari_ctxseg.gui.choices import Choices, ClassRow
 from napari_ctxseg.gui.lens import Lens
-from napari_ctxseg.gui.lens_show import weigh
+from napari_ctxseg.gui.lens_show import show_kind, weigh
 from napari_ctxseg.gui.lens_sliders import numbers_of, with_number
 
 
@@ -150,6 +150,108 @@ def test_volume_of_a_3d_model(lens, labels, choices, viewer_model):
     labels.paint((3, 10, 10), 1)
     lens.tick()
     assert lane.asked[-1].target[3, 10, 10] == 2
+
+
+def in_3d(lens, choices, dims=3):
+    """Ask of a 3-D model, or of a 2-D one again, and answer."""
+    choices.config = choices.config.updated(network={"kind": "unet", "dims": dims})
+    choices.changed.emit()
+    lens.tick()
+    lens.engine.answer(lens, weight=np.ones((20, 24), np.float32))
+
+
+def test_a_volume_is_sent_again_when_its_meaning_changes(lens, labels, choices):
+    lane = lens.engine
+    lane.answer(lens)
+    labels.data[1:4, 3:6, 3:6], labels.data[1:4, 8, 8] = 3, 1
+    in_3d(lens, choices)
+
+    def sent():
+        choices.changed.emit()
+        lens.tick()
+        lane.answer(lens, weight=np.ones((20, 24), np.float32))
+        return lane.asked[-1].target, lane.asked[-1].values
+
+    assert sent()[0] is None, "nothing has changed"
+    choices.classes = [ClassRow("a", 3)]
+    target, values = sent()
+    assert (target.max(), values) == (1, (3,))
+    choices.marks.clear(0, 2)
+    target, _ = sent()
+    assert (target[2] == -1).all()
+    choices.policy, choices.background_value = "scribbles", 1
+    target, _ = sent()
+    assert (target[2, 8, 8], target[2, 0, 0]) == (0, -1)
+    choices.policy = "masks"
+    assert sent()[0][2].max() == -1
+    in_3d(lens, choices, dims=2)
+    assert lane.asked[-1].target.ndim == 2
+    in_3d(lens, choices)
+    assert lane.asked[-1].target.ndim == 3, "the lane held a slice"
+
+
+def test_undo_and_redo_of_a_volume(lens, labels, choices, viewer_model):
+    lane = lens.engine
+    lane.answer(lens)
+    in_3d(lens, choices)
+    labels.paint((2, 10, 10), 1)
+    lens.tick()
+    lane.answer(lens, weight=np.ones((20, 24), np.float32))
+    for change, value in ((labels.undo, 0), (labels.redo, 2)):
+        change()
+        lens.tick()
+        lane.answer(lens, weight=np.ones((20, 24), np.float32))
+        target = lane.asked[-1].target
+        assert target is not None
+        assert max(target[2, 10, 10], 0) == value
+    viewer_model.dims.set_current_step(0, 3)
+    lens.tick()
+    assert lane.asked[-1].target is None, "a slider moves nothing in it"
+
+
+@pytest.mark.parametrize("how", ["refused", "other labels"])
+def test_a_late_answer_is_not_shown(lens, labels, choices, viewer_model, how):
+    lane = lens.engine
+    other = viewer_model.add_labels(np.zeros((6, 20, 24), np.uint8), name="other", **lay.look_of(labels))
+    choices.choose(choices.images, None if how == "refused" else other)
+    lens.tick()
+    lane.answer(lens)
+    assert lens.maps is None
+    assert "Lens: weight" not in viewer_model.layers
+    if how == "refused":
+        assert lens.status == "Choose a labels layer."
+        choices.choose(choices.images, labels)
+        lens.tick()
+    lane.answer(lens)
+    assert lens.maps is not None
+
+
+def test_a_refusal_while_a_volume_is_sent(lens, labels, choices):
+    lane, later = lens.engine, []
+    lane.answer(lens)
+    lens._background = lambda work, done, failed: (work(), later.append(done))
+    choices.config = choices.config.updated(network={"kind": "unet", "dims": 3})
+    choices.changed.emit()
+    lens.tick()
+    choices.choose(choices.images, None)
+    lens._ask()
+    lane.answer(lens, weight=np.ones((20, 24), np.float32))
+    later[0]()
+    lens.tick()
+    assert lens.maps is None
+    assert lens._flight is None
+
+
+def test_the_crop_is_of_the_image_that_was_asked_about(lens, labels, choices, viewer_model):
+    lens.wanted["crop"] = True
+    image = viewer_model.layers["mr"]
+    lens.engine.answer(lens, roi=np.ones((20, 24), bool))
+    choices.images = [viewer_model.add_image(np.zeros((2, 5, 5), np.float32), name="small")]
+    show_kind(lens, "crop")
+    np.testing.assert_allclose(viewer_model.layers["Lens: ROI crop"].data[0], image.data[2], rtol=1e-6)
+    image.data = np.zeros((2, 5, 5), np.float32)
+    show_kind(lens, "crop")
+    assert not viewer_model.layers["Lens: ROI crop"].visible
 
 
 def test_an_answer_that_comes_before_the_sender_knows(lens, labels, choices):

@@ -110,6 +110,35 @@ def test_a_failure_is_said_and_not_repeated(session, meter, monkeypatch):
     assert len(calls) == 1
 
 
+def test_a_problem_that_comes_and_goes_while_it_looks(session, meter, viewer_model):
+    layer, later = session.new_labels(), []
+    layer.paint((2, 8, 8), 1)
+    meter._background = lambda work, done, failed: (work(), later.append(done))
+    settle(session, meter)
+    images = session.images
+    session.images = []
+    meter.tick(5.0)
+    later.pop()()
+    problem = meter.text
+    session.images = images
+    meter.tick(10.0)
+    meter.tick(10.0 + PAUSE)
+    later.pop()()
+    assert meter.text != problem
+    assert meter.text.startswith("1 of 6 slices")
+
+
+def test_another_spacing_is_looked_at(session, meter):
+    layer = session.new_labels()
+    layer.paint((2, 8, 8), 1)
+    settle(session, meter)
+    before = meter.found.foreground[0].smallest_size
+    for each in (session.images[0], layer):
+        each.scale = (8, 3, 3)
+    settle(session, meter, 10)
+    assert meter.found.foreground[0].smallest_size == pytest.approx(4 * before)
+
+
 @pytest.mark.parametrize("dims", [2, 3])
 def test_only_the_labelled_part_is_copied(session, dims):
     layer = session.new_labels()
@@ -159,6 +188,7 @@ def test_paint_read_and_use(dock, qtbot):
     session.labels.paint((3, 60, 60), 1)
     qtbot.waitUntil(lambda: len(panel.buttons) == 2)
     assert panel.numbers.text().startswith("1 of 8 slices labelled, class 1 0.")
+    assert "background: " in panel.numbers.toolTip()
     first, second = panel.meter.suggestions
     assert isinstance(first.loss, DilatedBalancedCE)
     assert second.loss == ContextCE(roi=DynamicRoi(margin=4))

@@ -107,7 +107,7 @@ class MapsLane:
     def _with_network(
         self, request: MapsRequest, seen: Anatomy, logits: Tensor, number: int, start: float
     ) -> LossMaps:
-        from napari_ctxseg.losses.anatomy import anatomy
+        from napari_ctxseg.losses.anatomy import anatomy, shares_of_slice
 
         target = self._target
         assert target is not None
@@ -118,7 +118,7 @@ class MapsLane:
         # The loss sees the volume, the network's answer is there for one slice of it: no value of the whole loss.
         plane = anatomy("ce", target[request.index], request.spacing[1:], classes=classes, logits=logits)
         event = _event(seen, request.index, number, start)
-        weighted = None if event.weight is None or plane.ce is None else event.weight * plane.ce
+        weighted = shares_of_slice(dict(request.loss), target, request.index, logits, event.weight)
         return replace(event, ce=plane.ce, weighted=weighted)
 
     # ------------------------------------------------------------ the network
@@ -132,7 +132,8 @@ class MapsLane:
             version = path.stat().st_mtime_ns
         except OSError as error:
             raise InputError(network.run, "holds no model", "Train first") from error
-        key = (network.run, version, network.token, network.index)
+        # With the class values: logits of other classes say nothing about these labels.
+        key = (network.run, version, network.token, network.index, request.values)
         if key in self._logits:
             self._logits.move_to_end(key)
             return self._logits[key]

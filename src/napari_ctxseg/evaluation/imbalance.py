@@ -169,6 +169,17 @@ class Imbalance:
             parts.append(f"{percent(self.unlabelled)} of their pixels unlabelled")
         return ", ".join(parts)
 
+    def details(self) -> str:
+        """Every class in a line of its own, background first."""
+        lines = []
+        for place, one in enumerate(self.classes):
+            line = f"{one.name}: {percent(one.share)} of labelled pixels"
+            if place and one.pixels:
+                pieces = "1 component" if one.components == 1 else f"{one.components} components"
+                line += f", {pieces}, {percent(one.boundary)} of it on a boundary"
+            lines.append(line)
+        return "\n".join(lines) if self.labelled else ""
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {**asdict(self), "labelled": self.labelled, "smallest": self.smallest}

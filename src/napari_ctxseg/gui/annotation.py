@@ -77,6 +77,11 @@ def touched(place: Any) -> range | list[int]:
     return [int(index) for index in np.unique(np.asarray(place))]
 
 
+def undone(labels: Any) -> int:
+    """How many strokes of a layer can be redone: undo and redo send no event of their own, only this tells."""
+    return len(getattr(labels, "_redo_history", ()))
+
+
 def unexplained_slices(labels: NDArray[Any], planes: Mapping[int, set[int]]) -> list[int]:
     """Slices along axis 0 with labels that lie in no marked plane: loaded, pasted or computed, not painted.
 
@@ -112,6 +117,7 @@ class Census:
         self._found: dict[tuple[int, int], frozenset[int]] = {}
         self._pending = deque((i, b) for i in range(shape[0]) for b in range(self._blocks))
         self._waiting = set(self._pending)
+        self._values: set[int] | None = set()
 
     @property
     def complete(self) -> bool:
@@ -120,9 +126,11 @@ class Census:
 
     @property
     def values(self) -> set[int]:
-        """Values found so far, without 0."""
-        found: set[int] = set()
-        return found.union(*set(self._found.values())) - {0}
+        """Values found so far, without 0. Not to be changed."""
+        if self._values is None:
+            found: set[int] = set()
+            self._values = found.union(*set(self._found.values())) - {0}
+        return self._values
 
     @property
     def slices(self) -> list[int]:
@@ -137,9 +145,20 @@ class Census:
             blocks = sorted({row // self._rows for row in rows})
             for index in [0] if flat else touched(atom[0][0]):
                 for block in blocks:
-                    if (index, block) not in self._waiting:
-                        self._waiting.add((index, block))
-                        self._pending.appendleft((index, block))
+                    self._again((index, block))
+
+    def recount(self, index: int | None = None) -> None:
+        """Look again at one slice along axis 0, or at all: they were changed by something other than a stroke."""
+        flat = self.data.ndim == 2
+        slices = range(1 if flat else self.data.shape[0]) if index is None else [0 if flat else index]
+        for each in slices:
+            for block in range(self._blocks):
+                self._again((each, block))
+
+    def _again(self, key: tuple[int, int]) -> None:
+        if key not in self._waiting:
+            self._waiting.add(key)
+            self._pending.appendleft(key)
 
     def work(self, seconds: float = 0.005) -> bool:
         """Look at some pieces; True if there was anything to do."""
@@ -152,10 +171,11 @@ class Census:
             index, block = key
             rows = slice(block * self._rows, (block + 1) * self._rows)
             piece = np.asarray(self.data[rows] if self.data.ndim == 2 else self.data[index, rows])
+            before = self._found.pop(key, None)
             if piece.any():
                 self._found[key] = frozenset(map(int, _distinct(piece)))
-            else:
-                self._found.pop(key, None)
+            if self._found.get(key) != before:
+                self._values = None
         return True
 
 

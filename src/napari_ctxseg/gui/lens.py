@@ -15,9 +15,10 @@ from napari_ctxseg.engine.requests import MapsRequest, NetworkRequest
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.events import Event, JobDone, JobFailed, LossMaps, Note
 from napari_ctxseg.gui import layers as lay
+from napari_ctxseg.gui.annotation import undone
 from napari_ctxseg.gui.lens_layers import KINDS, NO_MODEL, LensLayers
-from napari_ctxseg.gui.lens_show import show_kind
-from napari_ctxseg.gui.lens_target import Asked, grid_of, target_of
+from napari_ctxseg.gui.lens_show import show_kind, summary
+from napari_ctxseg.gui.lens_target import Asked, Painted, grid_of, target_alone, target_of
 from napari_ctxseg.gui.session import run_now
 from napari_ctxseg.gui.timing import timed
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 QUIET = 0.3
 #: Seconds of the GUI thread that writing layers may take in one go, plus the last layer.
 MOMENT = 0.008
+#: Seconds a tick for counting the values of the layer.
+COUNT = 0.003
 #: The weight map first: it is what a stroke is about.
 DRAWN = ("weight", *(kind for kind in KINDS if kind != "weight"))
 
@@ -69,7 +72,11 @@ class Lens:
         self.maps: LossMaps | None = None
         self.shown: Asked | None = None
         self.failure = ""
-        self._stale = self._target_stale = True
+        self._stale = True
+        self._held: Any = (
+            None  # `Painted.key` of the volume that the lane holds; None: not these labels, or a slice
+        )
+        self._undone = self._round = 0
         self._flight: int | None = None  # number of the request that has no answer yet; 0 while it is written
         self._asked: dict[int, Asked] = {}
         self._early: list[LossMaps] = []
@@ -111,14 +118,18 @@ class Lens:
                 change = emitter.connect if connect else emitter.disconnect
                 change(self._on_labels)
         self._watched = labels
+        self._forget()
         self._on_labels()
 
     @timed
     def _on_labels(self, event: Any = None) -> None:
         # `set_data` comes with every slice that is shown, but also when an array was edited in place. Of a volume that
-        # is too much to look at: there the layer's own events must do.
-        if event is None or event.type != "set_data" or not self.volume:
-            self._target_stale = True
+        # is too much to look at: there the layer's own events must do. Undo and redo send nothing else, though.
+        before, self._undone = self._undone, undone(self._watched)
+        if event is None or event.type != "set_data" or not self.volume or self._undone != before:
+            self._held = None
+        if self.alone and self._undone != before and self.choices.census is not None:
+            self.choices.census.recount()
         self._touch()
         # A stroke does not wait for the next tick: the canvas is drawn before that, and the lane can work meanwhile.
         if event is not None and event.type == "labels_update" and self._free():
@@ -162,13 +173,7 @@ class Lens:
             return "The lens engine is not running; close this dock and open it again."
         if self.failure:
             return self.failure
-        if self.maps is None or self.shown is None:
-            return "Looking ..."
-        if self.shown.target is not None and (self.shown.target < 0).all():
-            return "This slice is not labelled: nothing in it counts."
-        loss = "" if self.maps.loss is None else f", loss {self.maps.loss:.4g}"
-        where = "" if len(self.shown.grid.shape) == 2 else f"slice {self.shown.index}, "
-        return f"{where}{1000 * self.maps.seconds:.0f} ms{loss}"
+        return "Looking ..." if self.maps is None or self.shown is None else summary(self.maps, self.shown)
 
     # ------------------------------------------------------------ asking
 
@@ -181,9 +186,10 @@ class Lens:
         self._draw()
         if self.engine.pid != self._pid:  # a fresh engine knows nothing
             self._pid, self._sent_token, self._flight, self._last = self.engine.pid, 0, None, None
-            self._asked, self._early = {}, []
-            self._target_stale = True
+            self._forget()
+            self._held = None
             self._touch()
+        self._count()
         if self.engine.state != before:
             self.changed.emit()
         if self._free():
@@ -192,6 +198,12 @@ class Lens:
             elif self._network_due():
                 self._ask(compute=True)
         return drew
+
+    def _count(self) -> None:
+        """Go on counting the layer's values: alone they are the classes, and there is no other to do it."""
+        census = self.choices.census
+        if self.alone and census is not None and census.work(COUNT) and census.complete:
+            self._touch()
 
     def _draw(self) -> None:
         """Write layers, as many as fit into a moment; the rest at the next tick."""
@@ -225,16 +237,23 @@ class Lens:
         if self.volume or (request.network is not None and compute):
             self._send_slowly(asked, request)
         else:
+            self._held = None  # the slice takes the volume's place
             try:
-                self._sent(asked, self.engine.maps(request))
+                self._sent(asked, self.engine.maps(request), self._round)
             except CtxsegError as error:
                 self._refuse(error)
 
     def _refuse(self, error: CtxsegError) -> None:
-        self.failure, self.maps, self._last, self._pending = f"{error.reason}.", None, None, []
+        self.failure, self.maps = f"{error.reason}.", None
+        self._forget()
         for kind in KINDS:
             self.layers.hide(kind)
         self.changed.emit()
+
+    def _forget(self) -> None:
+        """Let no request made so far be shown, nor what is left to draw of the last answer."""
+        self._asked, self._early, self._last, self._pending = {}, [], None, []
+        self._round += 1
 
     def _request(self, compute: bool) -> tuple[Asked, MapsRequest | None]:
         """What to ask now; arrays of volumes are left out, they come off the GUI thread."""
@@ -242,11 +261,15 @@ class Lens:
         grid = grid_of(choices)
         index, _ = lay.shown_slice(self.viewer, grid)
         target = None
-        values = tuple(row.value for row in choices.classes)
-        if not self.volume:
-            target, values = target_of(choices, index, full=self.alone)
+        if self.alone:
+            target, values = target_alone(choices, index)
+        else:
+            painted = Painted.of(choices)
+            values = painted.values
+            target = None if self.volume else target_of(painted, index)
         run = self.run if self.wanted["ce"] or self.wanted["weighted"] else None
-        asked = Asked(grid, index, choices.config.loss, values, target, run, self._image_token(), compute)
+        loss, image = choices.config.loss, next(iter(choices.images), None)
+        asked = Asked(grid, index, loss, values, target, run, self._image_token(), compute, image)
         spacing = grid.spacing if self.volume else grid.spacing[-2:]
         network = None
         if run is not None:
@@ -263,18 +286,18 @@ class Lens:
 
     def _send_slowly(self, asked: Asked, request: MapsRequest) -> None:
         """Gather volumes and send them, off the GUI thread."""
-        self._flight, number = 0, [0]
-        choices = self.choices
-        whole = self.volume and (self._last is None or self._target_stale)
+        self._flight, number, round_ = 0, [0], self._round
+        choices, painted = self.choices, Painted.of(self.choices) if self.volume else None
+        key = None if painted is None else painted.key
+        whole = key != self._held
         image = request.network is not None and asked.compute and self._sent_token != asked.token
         shot = lay.snapshot(choices.images) if image else None
-
-        self._target_stale = False
+        self._held = key
 
         def work() -> None:
             changes: dict[str, Any] = {}
-            if whole:
-                changes["target"], changes["values"] = target_of(choices, None, full=False)
+            if whole and painted is not None:
+                changes["target"] = target_of(painted, None)
             if shot is not None and request.network is not None:
                 array = shot.image().channel_array
                 changes["network"] = replace(request.network, image=array)
@@ -283,22 +306,23 @@ class Lens:
         def done() -> None:
             if image:
                 self._sent_token = asked.token
-            self._sent(asked, number[0])
+            self._sent(asked, number[0], round_)
 
         self._background(work, done, self._not_sent)
 
     @timed
     def _not_sent(self, error: Exception) -> None:
-        self._flight, self._target_stale = None, True
+        self._flight = self._held = None
         self.failure = (
             f"{error.reason}." if isinstance(error, CtxsegError) else f"{type(error).__name__}: {error}"
         )
         self.changed.emit()
 
-    def _sent(self, asked: Asked, number: int) -> None:
-        # What was sent off the GUI thread may have been answered before we hear of it.
-        self._flight, self._last = None if self.engine.state == "ready" else number, asked
-        self._asked[number] = asked
+    def _sent(self, asked: Asked, number: int, round_: int) -> None:
+        # What was sent off the GUI thread may have been answered, or be unwanted, before we hear of it.
+        self._flight = None if self.engine.state == "ready" else number
+        if round_ == self._round:
+            self._asked[number], self._last = asked, asked
         early, self._early = self._early, []
         for maps in early:
             self._on_maps(maps)
@@ -334,13 +358,6 @@ class Lens:
         self.maps, self.shown = maps, asked
         self._pending = list(DRAWN)
         self.changed.emit()
-
-    def colors(self) -> dict[int, Any]:
-        """Colour of every class value."""
-        if not self.alone:
-            return self.choices.colors()
-        labels, values = self.choices.labels, () if self.shown is None else self.shown.values
-        return {} if labels is None else {value: tuple(labels.get_color(value)) for value in values}
 
     def missing(self, kind: str) -> str:
         """Why a layer cannot be shown now; empty if it can, or if nothing is known yet."""

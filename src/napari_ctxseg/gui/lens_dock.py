@@ -86,7 +86,7 @@ class LensDock(QWidget):
         engine = engine or EngineClient(threads=1, lane="maps")
         self.lens = Lens(napari_viewer, engine, self._own, alone=True, background=in_background)
         self._stale, self._ticks, self._closed = True, 0, False
-        self._labels_shown: list[tuple[int, str]] = []
+        self._layers_shown: list[tuple[int, str]] = []
         self._outlined: tuple[Any, int] = (
             None,
             0,
@@ -207,9 +207,10 @@ class LensDock(QWidget):
         own = self._own
         own.forget_missing_layers()
         labels = [each for each in lay.layers_of(self.viewer, "labels") if not lay.is_prediction(each)]
-        shown = [(id(layer), layer.name) for layer in labels]
-        if shown != self._labels_shown:
-            self._labels_shown = shown
+        # Images too: one that is opened later may be the one that the labels belong to.
+        shown = [(id(layer), layer.name) for layer in [*labels, *lay.layers_of(self.viewer, "image")]]
+        if shown != self._layers_shown:
+            self._layers_shown = shown
             chosen = own.labels if own.labels in labels else next(iter(labels), None)
             with QSignalBlocker(self.labels):
                 self.labels.clear()

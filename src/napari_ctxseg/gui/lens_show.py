@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_ctxseg.events import LossMaps
-    from napari_ctxseg.gui.choices import Choices
     from napari_ctxseg.gui.lens import Lens
     from napari_ctxseg.gui.lens_target import Asked
 
@@ -37,10 +36,10 @@ def _show_pixels(lens: Lens, kind: str, maps: LossMaps, asked: Asked) -> None:
     colors: dict[int, Any] | None = None
     plane: NDArray[Any] | None
     if kind == "crop":
-        plane, limits = _crop(lens.choices, maps, asked)
+        plane, limits = _crop(maps, asked)
     elif kind in ("interior", "dilated"):
         plane = _as_values(getattr(maps, kind), asked.values)
-        colors = lens.colors()
+        colors = _colors(lens, asked)
     else:
         plane = getattr(maps, kind)
         limits = (0.0, 1.0) if kind == "contour" else _range(plane)
@@ -48,6 +47,14 @@ def _show_pixels(lens: Lens, kind: str, maps: LossMaps, asked: Asked) -> None:
         lens.layers.hide(kind)
     else:
         lens.layers.show(kind, plane, asked.grid, asked.index, limits, colors)
+
+
+def _colors(lens: Lens, asked: Asked) -> dict[int, Any]:
+    """Colour of every class value."""
+    if not lens.alone:
+        return lens.choices.colors()
+    labels = lens.choices.labels
+    return {} if labels is None else {value: tuple(labels.get_color(value)) for value in asked.values}
 
 
 def _range(plane: NDArray[Any] | None) -> tuple[float, float]:
@@ -64,13 +71,11 @@ def _as_values(indices: NDArray[Any] | None, values: tuple[int, ...]) -> NDArray
     return found
 
 
-def _crop(
-    choices: Choices, maps: LossMaps, asked: Asked
-) -> tuple[NDArray[np.float32] | None, tuple[float, float]]:
-    """The image where the region is, the darkest value elsewhere."""
-    if not choices.images or maps.roi is None:
+def _crop(maps: LossMaps, asked: Asked) -> tuple[NDArray[np.float32] | None, tuple[float, float]]:
+    """The image where the region is, the darkest value elsewhere; None if it got another shape meanwhile."""
+    layer = asked.image
+    if layer is None or maps.roi is None or lay.spatial_shape(layer) != asked.grid.shape:
         return None, (0.0, 1.0)
-    layer = choices.images[0]
     data = lay.base_data(layer)
     plane = np.asarray(data[asked.index] if len(asked.grid.shape) == 3 else data, np.float32)
     if getattr(layer, "rgb", False):
@@ -80,6 +85,15 @@ def _crop(
         low, high = map(float, layer.contrast_limits)
         limits = low, high
     return np.where(maps.roi, plane, np.float32(limits[0])), limits
+
+
+def summary(maps: LossMaps, asked: Asked) -> str:
+    """An answer in one line."""
+    if asked.target is not None and (asked.target < 0).all():
+        return "This slice is not labelled: nothing in it counts."
+    loss = "" if maps.loss is None else f", loss {maps.loss:.4g}"
+    where = "" if len(asked.grid.shape) == 2 else f"slice {asked.index}, "
+    return f"{where}{1000 * maps.seconds:.0f} ms{loss}"
 
 
 def weigh(lens: Lens, position: Sequence[float]) -> str:

@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_ctxseg.config import Config
-    from napari_ctxseg.gui.choices import Choices
+    from napari_ctxseg.gui.choices import Choices, Policy
+
+#: Values below this are looked up in a table, which is many times faster than sorting.
+TABLE = 2**16
+#: Every so many rows and columns are looked at first: most values are found there.
+PROBE = 8
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class Asked:
     run: str | None
     token: int
     compute: bool = False
+    image: Any = None  # the first chosen layer; another may be chosen when the answer comes
 
     def same(self, other: Asked | None) -> bool:
         """Whether the answer would be the same."""
@@ -81,71 +87,128 @@ def grid_of(choices: Choices) -> Grid:
     return Grid(tuple(labels.data.shape), lay.look_of(first), first)
 
 
-def target_of(
-    choices: Choices, index: int | None, *, full: bool
-) -> tuple[NDArray[np.int16], tuple[int, ...]]:
-    """Class indices of one slice of the chosen labels, or of all, and the class values behind them.
+@dataclass(frozen=True, eq=False)
+class Painted:
+    """The chosen labels and what they mean, as it was at one moment: another thread may look at it later."""
+
+    data: Any
+    classes: Mapping[str, int]
+    policy: Policy
+    background: int
+    marks: Marks
+
+    @classmethod
+    def of(cls, choices: Choices) -> Painted:
+        """What is chosen now."""
+        classes = {row.name: row.value for row in choices.classes}
+        return cls(
+            choices.labels.data, classes, choices.policy, choices.background_value, choices.marks.copy()
+        )
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """Class values in the order of the indices 1, 2, ..."""
+        return tuple(self.classes.values())
+
+    @property
+    def key(self) -> Any:
+        """What the class indices depend on, besides the labels themselves."""
+        planes = {axis: indices for axis, indices in self.marks.planes.items() if indices}
+        return self.values, self.policy, self.background, planes, self.marks.cleared
+
+
+def target_of(painted: Painted, index: int | None) -> NDArray[np.int16]:
+    """Class indices of one slice of the labels, or of all.
 
     Parameters
     ----------
-    choices : Choices
+    painted : Painted
         Labels, classes and annotation policy.
     index : int or None
         Slice of a volume; None for all of it (slow: call it off the GUI thread).
-    full : bool
-        Every value above 0 is a class and 0 is background everywhere, whatever classes and policy say.
 
     Returns
     -------
-    target : ndarray of int16
+    ndarray of int16
         Shape ``(y, x)``, or of the volume.
-    values : tuple of int
-        Class values in the order of the indices 1, 2, ...
 
     Raises
     ------
     CtxsegError
         If the labels do not fit the classes.
     """
-    data = choices.labels.data
+    data = painted.data
     labels = np.asarray(data if index is None or data.ndim == 2 else data[index : index + 1])
-    if full:
-        target, values = _all_values(labels)
-    else:
-        target, values = _policy(choices, labels, index)
-    return (target if labels.ndim == 2 or index is None else target[0]), values
+    target = _policy(painted, labels, index)
+    return target if labels.ndim == 2 or index is None else target[0]
 
 
-def _all_values(labels: NDArray[Any]) -> tuple[NDArray[np.int16], tuple[int, ...]]:
-    values = tuple(int(v) for v in np.unique(labels) if v > 0)
-    if len(values) > MOST_FRESH:  # instance ids: one class
-        return (labels > 0).astype(np.int16), (1,)
-    target = np.zeros(labels.shape, np.int16)
-    for place, value in enumerate(values, start=1):
-        target[labels == value] = place
+def target_alone(choices: Choices, index: int) -> tuple[NDArray[np.int16], tuple[int, ...]]:
+    """Class indices of one slice where every value above 0 is a class and 0 is background, and the class values.
+
+    The values are those of the whole layer as far as the census has come, and of the slice: a class keeps its number
+    from slice to slice.
+    """
+    data, census = choices.labels.data, choices.census
+    known = set() if census is None else {value for value in census.values if value > 0}
+    target, values = _all_values(np.asarray(data if data.ndim == 2 else data[index]), known)
+    if census is not None and len(known) <= MOST_FRESH and not known.issuperset(values):
+        census.recount(index)  # filled in by something that sends no event of a stroke
     return target, values
 
 
-def _policy(
-    choices: Choices, labels: NDArray[Any], index: int | None
-) -> tuple[NDArray[np.int16], tuple[int, ...]]:
-    classes = {row.name: row.value for row in choices.classes}
-    scribbles = choices.policy == "scribbles"
+def _all_values(labels: NDArray[Any], known: set[int]) -> tuple[NDArray[np.int16], tuple[int, ...]]:
+    if labels.dtype == bool or (labels.dtype.kind == "i" and labels.min(initial=0) < 0):
+        labels = np.maximum(labels, 0).astype(np.int64)  # below 0 nothing is a class
+    high = int(labels.max(initial=0))
+    known = known | _present(labels[::PROBE, ::PROBE], high)
+    if high >= TABLE and len(known) <= MOST_FRESH:
+        known |= set(map(int, np.unique(labels))) - {0}
+    while len(known) <= MOST_FRESH:
+        values = tuple(sorted(known))
+        if high >= TABLE:
+            target = np.zeros(labels.shape, np.int16)
+            for place, value in enumerate(values, start=1):
+                target[labels == value] = place
+            return target, values
+        table = np.full(high + 1, -1, np.int16)
+        table[0] = 0
+        for place, value in enumerate(values, start=1):
+            if value <= high:
+                table[value] = place
+        target = table[labels]
+        if target.min(initial=0) == 0:
+            return target, values
+        known |= _present(labels[target < 0], high)
+    return (labels > 0).astype(np.int16), (1,)  # instance ids: one class
+
+
+def _present(labels: NDArray[Any], high: int) -> set[int]:
+    """Values above 0, the highest of which is known."""
+    if high >= TABLE:
+        return set(map(int, np.unique(labels))) - {0}
+    seen = np.zeros(high + 1, bool)
+    seen[labels] = True
+    return set(map(int, np.flatnonzero(seen))) - {0}
+
+
+def _policy(painted: Painted, labels: NDArray[Any], index: int | None) -> NDArray[np.int16]:
+    scribbles = painted.policy == "scribbles"
     try:
         data = DataConfig(
-            classes=classes,
-            annotation=choices.policy,
-            background=choices.background_value if scribbles else None,
+            classes=dict(painted.classes),
+            annotation=painted.policy,
+            background=painted.background if scribbles else None,
         )
     except ValueError as error:
         raise InputError("classes", str(error).splitlines()[0]) from error
     labelled = None
     if labels.ndim == 3 and not scribbles:
-        marks = choices.marks.copy() if index is None else _slice_marks(choices.marks, index)
+        marks = painted.marks if index is None else _slice_marks(painted.marks, index)
         labelled = marks.counted(unexplained_slices(labels, marks.planes))
     axes = "yx" if labels.ndim == 2 else "zyx"
     case = Case("labels", image_from_array(labels, axes), labels, "", labelled)
-    return class_indices(case, classes, data), tuple(classes.values())
+    return class_indices(case, data.classes, data)
 
 
 def _slice_marks(marks: Marks, index: int) -> Marks:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 #: Seconds without a stroke before the labels are looked at.
 PAUSE = 0.5
+TOOLTIP = "Of the labelled pixels, as a loss sees them. Follows your painting."
 
 
 def labelled_sample(labels: Any, marks: Marks, data: DataConfig, shot: lay.Snapshot, dims: int) -> Sample:
@@ -111,14 +112,17 @@ class Meter:
             self._start(state)
 
     def _state(self) -> Any:
-        """What the numbers depend on."""
+        """What the numbers depend on. The images give the spacing."""
         session, marks = self.session, self.session.marks
         planes = tuple(sorted((axis, len(indices)) for axis, indices in marks.planes.items()))
         rows = tuple((row.name, row.value) for row in session.classes)
         # Undo and redo send no event of their own: only the lengths of their lists tell.
         past = tuple(len(getattr(session.labels, name, ())) for name in ("_undo_history", "_redo_history"))
+        images = tuple(
+            (id(each), tuple(map(float, each.scale)), lay.unit_of(each)) for each in session.images
+        )
         chosen = (id(session.labels), session.policy, session.background_value, session.config.network.dims)
-        return (*chosen, session.edits, past, rows, planes, len(marks.cleared))
+        return (*chosen, session.edits, past, rows, planes, len(marks.cleared), images)
 
     def _start(self, state: Any) -> None:
         session = self.session
@@ -135,8 +139,9 @@ class Meter:
 
     @timed
     def _finished(self, state: Any, found: Imbalance) -> None:
-        self._running, self._done = False, state
+        self._running = False
         if not self.session.closed and not self.session.layers_problem():
+            self._done = state  # only what was shown: else the text of the problem stays
             self._show(found.sentence(), found)
 
     @timed
@@ -165,7 +170,6 @@ class MeterPanel(QGroupBox):
         self.reasons: list[QLabel] = []
         self.numbers = QLabel()
         self.numbers.setWordWrap(True)
-        self.numbers.setToolTip("Of the labelled pixels, as a loss sees them. Follows your painting.")
         self._rows: list[QWidget] = []
         self._column = QVBoxLayout(self)
         self._column.addWidget(self.numbers)
@@ -182,6 +186,8 @@ class MeterPanel(QGroupBox):
     @timed
     def _show(self) -> None:
         self.numbers.setText(unbroken(self.meter.text))
+        details = "" if self.meter.found is None else self.meter.found.details()
+        self.numbers.setToolTip("\n\n".join(filter(None, (TOOLTIP, details))))
         for row in self._rows:
             self._column.removeWidget(row)
             row.hide()

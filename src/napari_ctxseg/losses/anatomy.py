@@ -9,16 +9,19 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from napari_ctxseg.image import IGNORE
 from napari_ctxseg.losses import PixelLoss, SpatialLoss, SumLoss, make_loss
 from napari_ctxseg.losses.base import ce_map, check_range, check_target, spacing_of
+from napari_ctxseg.losses.cross_entropy import FocalLoss
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
 
     from napari_ctxseg.config import Config
+    from napari_ctxseg.losses.base import Loss
 
 Boxes = tuple[tuple[tuple[int, int], ...], ...]
 
@@ -124,6 +127,56 @@ def anatomy(
         weighted=_array(weighted),
         loss=value,
     )
+
+
+def shares_of_slice(
+    config: Config | dict[str, Any] | str,
+    target: NDArray[Any],
+    index: int,
+    logits: Tensor,
+    weight: NDArray[np.float32] | None,
+) -> NDArray[np.float32] | None:
+    """What each pixel of one slice adds to the loss of its volume, where the logits are known for that slice alone.
+
+    Parameters
+    ----------
+    config : configuration, dict or str
+        See `make_loss`.
+    target : array of integers, shape ``(z, y, x)``
+        Class indices, -1 where unlabelled.
+    index : int
+        The slice.
+    logits : Tensor, shape ``(C, y, x)``
+        Of the slice.
+    weight : array of float32, shape ``(y, x)``, or None
+        The volume's `Anatomy.weight` in the slice.
+
+    Returns
+    -------
+    array of float32, shape ``(y, x)``
+        None if no term is a sum over pixels, or the slice alone does not tell its share.
+    """
+    plane, head = torch.from_numpy(np.array(target[index]))[None].long(), logits[None].float()
+    total = None if weight is None else torch.from_numpy(weight)[None] * ce_map(head, plane)
+    # The mean over the slice, as a part of the mean over the volume.
+    part = np.count_nonzero(target[index] != IGNORE) / (int(np.count_nonzero(target != IGNORE)) or 1)
+    with torch.no_grad():
+        for factor, loss in _terms(1.0, make_loss(config)):
+            if isinstance(loss, FocalLoss):
+                share = factor * part * loss.pixels(head, plane, (1.0, 1.0))
+                total = share if total is None else total + share
+            elif isinstance(loss, PixelLoss) and not isinstance(loss, SpatialLoss):
+                return None
+    return _array(total)
+
+
+def _terms(factor: float, loss: Loss) -> Iterator[tuple[float, Loss]]:
+    """The losses that a loss is made of, with their factors."""
+    if not isinstance(loss, SumLoss):
+        yield factor, loss
+        return
+    for own, term in loss.terms():
+        yield from _terms(factor * own, term)
 
 
 def _array(values: Tensor | None) -> NDArray[Any] | None:
