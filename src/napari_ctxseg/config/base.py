@@ -8,6 +8,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 Unit = Literal["world", "px", "fraction"]
+LengthUnit = Annotated[
+    Unit,
+    Field(
+        title="Unit",
+        description="px: voxels of the finest in-plane axis; world: the unit of the spacing; "
+        "fraction: of the shorter in-plane side.",
+    ),
+]
 #: ``json_schema_extra`` of fields that are rarely changed: a form keeps them behind "More".
 ADVANCED: dict[str, JsonValue] = {"advanced": True}
 Reduction = Annotated[

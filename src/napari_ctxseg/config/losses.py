@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
 
-from napari_ctxseg.config.base import ADVANCED, Config, Reduction, Smoothing, Unit
+from napari_ctxseg.config.base import ADVANCED, Config, LengthUnit, Reduction, Smoothing
 from napari_ctxseg.config.maps import ContourConfig, DynamicRoi, RoiConfig
 from napari_ctxseg.errors import InputError
 
@@ -135,12 +135,7 @@ class DistanceWeightedCE(Config):
     sigma: float = Field(
         5.0, gt=0, title="Gap width", description="How wide a gap may be and still count as narrow."
     )
-    unit: Unit = Field(
-        "px",
-        title="Unit",
-        description="px: voxels of the finest in-plane axis; world: the unit of the spacing; "
-        "fraction: of the shorter in-plane side.",
-    )
+    unit: LengthUnit = "px"
     class_weights: Literal["inverse", "none"] = Field(
         "inverse",
         title="Class weights",
@@ -181,12 +176,7 @@ class DilatedBalancedCE(Config):
         title="Radius",
         description="How far beyond the structure its weight reaches. 0 is balanced CE; very large is plain CE.",
     )
-    unit: Unit = Field(
-        "world",
-        title="Unit",
-        description="px: voxels of the finest in-plane axis; world: the unit of the spacing; "
-        "fraction: of the shorter in-plane side.",
-    )
+    unit: LengthUnit = "world"
     per: Literal["class", "component"] = Field(
         "class",
         title="Balance per",

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from napari_ctxseg.config.base import ADVANCED, Config, Unit, named
+from napari_ctxseg.config.base import ADVANCED, Config, LengthUnit, named
 
 
 class StaticRoi(Config):
@@ -42,12 +42,7 @@ class MaskRoi(Config):
         title="Radius",
         description="How far the region reaches beyond the foreground.",
     )
-    unit: Unit = Field(
-        "world",
-        title="Unit",
-        description="px: voxels of the finest in-plane axis; world: the unit of the spacing; "
-        "fraction: of the shorter in-plane side.",
-    )
+    unit: LengthUnit = "world"
 
 
 RoiConfig = Annotated[StaticRoi | DynamicRoi | MaskRoi, Field(discriminator="kind"), BeforeValidator(named)]
