@@ -29,6 +29,8 @@ EXAMPLES = {
     "tuple[str, ...]": ("LV", "myo"),
     "dict[str, float | None]": {"LV": 0.5, "myo": None},
     "NDArray[Any]": np.arange(6, dtype=np.uint16).reshape(2, 3),
+    "NDArray[Any] | None": np.arange(6, dtype=np.float32).reshape(3, 2),
+    "tuple[tuple[tuple[int, int], ...], ...]": (((1, 3), (0, 7)), ((2, 4), (5, 6))),
 }
 
 
