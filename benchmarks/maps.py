@@ -305,6 +305,10 @@ def main() -> None:
         for name in CASES:
             if args.only in name:
                 results[name] = r = compare(name, Path(folder), best_speed, bytes_per_second)
+                if args.save:  # after each: the whole takes a quarter of an hour
+                    machine = {"cpu": platform.processor(), "cores": os.cpu_count(), "gflops": best_speed}
+                    machine |= {"bytes_per_second": bytes_per_second, "results": results}
+                    RESULTS.write_text(json.dumps(machine, indent=1) + "\n")
                 ratio = ", ".join(f"{v} {x:.1f}x" for v, x in r["ratio"].items())
                 part = r["fraction_of_memory_bound"]
                 print(
@@ -312,11 +316,6 @@ def main() -> None:
                     f"{'' if part is None else f'{part:.0%} of the memory bound; '}"
                     f"peak {r['peak_bytes'] / 2**20:.0f} of {r['peak_limit_bytes'] / 2**20:.0f} MiB"
                 )
-    if args.save:
-        machine = {"cpu": platform.processor(), "cores": os.cpu_count(), "gflops": best_speed}
-        RESULTS.write_text(
-            json.dumps(machine | {"bytes_per_second": bytes_per_second, "results": results}, indent=1) + "\n"
-        )
 
 
 if __name__ == "__main__":
