@@ -1,7 +1,7 @@
 """Our maps against scipy, edt and scikit-image on the same labels: `uv run --with edt python benchmarks/maps.py [--save]`.
 
-Every variant runs in a process of its own, in round-robin order; a round counts only if the machine's matrix product is
-at its usual speed before and after. The results of ours and of the peer are compared voxel by voxel in the same run.
+Every variant runs in a process of its own, three times over; it counts only if the machine's matrix product is at more than
+half its best speed before and after (beside other work it is below). The results of ours and of the peer are compared voxel by voxel in the same run.
 Memory is the growth of the process's peak, with the labels already there.
 """
 
@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 RESULTS = Path(__file__).parent / "results" / "maps.json"
-ROUNDS = 2
+ROUNDS = 1
 REPEATS = 3
 #: name: (shape, classes, operation, radius or iterations, peers, bound on the ratio or None, fastest peer counts)
 CASES: dict[str, dict] = {
@@ -253,7 +253,7 @@ def compare(name: str, folder: Path, best_speed: float, bytes_per_second: float)
     while min(len(r) for r in runs.values()) < ROUNDS and spoilt < 3 * ROUNDS:
         for variant in names:
             result = one(name, variant, folder)
-            if result["gflops"] < 0.8 * best_speed:
+            if result["gflops"] < 0.5 * best_speed:
                 spoilt += 1  # something else was computing
                 if spoilt < 3 * ROUNDS:
                     continue
@@ -298,10 +298,13 @@ def main() -> None:
         name, variant, out = args.one
         print(json.dumps(measure(name, variant, Path(out))))
         return
-    best_speed, bytes_per_second = max(matrix_product() for _ in range(5)), bandwidth()
-    print(f"{best_speed:.0f} GFLOP/s, {bytes_per_second / 1e9:.0f} GB/s")
+    bytes_per_second = bandwidth()
     results = {}
     with tempfile.TemporaryDirectory() as folder:
+        # In a process like those to come: the first product after a pause is faster than any later one.
+        small = "disk dilation, 8 classes, 320^2, r = 20"
+        best_speed = max(one(small, "ours", Path(folder))["gflops"] for _ in range(2))
+        print(f"{best_speed:.0f} GFLOP/s, {bytes_per_second / 1e9:.0f} GB/s", flush=True)
         for name in CASES:
             if args.only in name:
                 results[name] = r = compare(name, Path(folder), best_speed, bytes_per_second)
@@ -314,7 +317,8 @@ def main() -> None:
                 print(
                     f"{name}: {1000 * r['seconds_min']['ours']:.1f} ms; {ratio}; bound {r['bound']} met {r['bound_met']}; "
                     f"{'' if part is None else f'{part:.0%} of the memory bound; '}"
-                    f"peak {r['peak_bytes'] / 2**20:.0f} of {r['peak_limit_bytes'] / 2**20:.0f} MiB"
+                    f"peak {r['peak_bytes'] / 2**20:.0f} of {r['peak_limit_bytes'] / 2**20:.0f} MiB",
+                    flush=True,
                 )
 
 
