@@ -260,8 +260,10 @@ def _within(mask: NDArray[np.bool_], radius: float, spacing: Sequence[float]) ->
     distance.SetSquaredDistance(True)
     distance.SetUseImageSpacing(True)
     distance.SetNumberOfThreads(torch.get_num_threads())
-    squares = sitk.GetArrayFromImage(distance.Execute(image))
-    return np.asarray(mask | (squares <= limit))
+    squares = distance.Execute(image)
+    near: NDArray[np.bool_] = sitk.GetArrayViewFromImage(squares) <= limit  # a view lives as long as its image
+    near |= mask
+    return near
 
 
 def _between_distances(shape: Sequence[int], radius: float, spacing: Sequence[float]) -> float | None:
