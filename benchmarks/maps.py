@@ -1,8 +1,8 @@
 """Our maps against scipy, edt and scikit-image on the same labels: `uv run --with edt python benchmarks/maps.py [--save]`.
 
 Every variant runs in a process of its own, three times over; it counts only if the machine's matrix product is at more than
-half its best speed before and after (beside other work it is below). The results of ours and of the peer are compared voxel by voxel in the same run.
-Memory is the growth of the process's peak, with the labels already there.
+half its best speed before and after (beside other work it is below). The results of ours and of the peer are compared voxel
+by voxel in the same run. Memory is the growth of the process's peak, with the labels already there.
 """
 
 from __future__ import annotations

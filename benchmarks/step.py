@@ -114,10 +114,7 @@ def main() -> None:
     parser.add_argument("--only", default="")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    found = {
-        f"{dims}-D": measure(dims, args.rounds if dims == 2 else max(3, args.rounds // 2), args.only)
-        for dims in (2, 3)
-    }
+    found = {f"{dims}-D": measure(dims, args.rounds, args.only) for dims in (2, 3)}
     if args.save:
         machine = {"cpu": platform.processor(), "threads": args.threads, "load_after": os.getloadavg()}
         RESULTS.write_text(json.dumps(machine | {"bound": BOUND, "results": found}, indent=1) + "\n")

@@ -60,18 +60,21 @@ class SeparableDiceLoss(Loss):
     def _mixed(self, logits: Tensor, target: Tensor, band: Tensor) -> Tensor:
         probability, truth = class_probabilities(logits, target)
         rim = truth * band.to(logits.dtype)[:, None]
-        rest = valid_mask(target)[:, None] * (1 - rim)
-        total = torch.zeros((), dtype=logits.dtype, device=logits.device)
-        for share, part in ((self._balance, rim), (1 - self._balance, rest)):
-            total = total + share * dice_of_sums(
-                (probability * truth * part).flatten(2).sum(2),
-                (probability * part).flatten(2).sum(2),
-                (truth * part).flatten(2).sum(2),
-                present=truth.flatten(2).any(2),
-                macro=self._macro,
-                smooth=self._smooth,
-            )
-        return total
+        on_rim = probability * rim
+        off_rim = probability - on_rim
+        recalled = on_rim.flatten(2).sum(2)  # on the rim the truth is 1: what is predicted there is right
+        present = truth.flatten(2).any(2)
+        contour = self._dice(recalled, recalled, rim.flatten(2).sum(2), present)
+        rest = self._dice(
+            (off_rim * truth).flatten(2).sum(2),
+            off_rim.flatten(2).sum(2),
+            (truth - rim).flatten(2).sum(2),
+            present,
+        )
+        return self._balance * contour + (1 - self._balance) * rest
+
+    def _dice(self, overlap: Tensor, predicted: Tensor, true: Tensor, present: Tensor) -> Tensor:
+        return dice_of_sums(overlap, predicted, true, present=present, macro=self._macro, smooth=self._smooth)
 
     def views(self, target: Tensor, classes: int, spacing: tuple[float, ...]) -> Views:
         """The inner rims, and what they leave of the structures."""

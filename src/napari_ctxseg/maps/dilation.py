@@ -261,7 +261,9 @@ def _within(mask: NDArray[np.bool_], radius: float, spacing: Sequence[float]) ->
     distance.SetUseImageSpacing(True)
     distance.SetNumberOfThreads(torch.get_num_threads())
     squares = distance.Execute(image)
-    near: NDArray[np.bool_] = sitk.GetArrayViewFromImage(squares) <= limit  # a view lives as long as its image
+    near: NDArray[np.bool_] = (
+        sitk.GetArrayViewFromImage(squares) <= limit
+    )  # a view lives as long as its image
     near |= mask
     return near
 
