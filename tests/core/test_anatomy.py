@@ -9,6 +9,7 @@ import torch
 from napari_ctxseg.image import IGNORE
 from napari_ctxseg.losses import SpatialLoss, SumLoss, make_loss
 from napari_ctxseg.losses.anatomy import anatomy, shares_of_slice
+from napari_ctxseg.losses.dilated import DilatedBalancedCELoss
 from tests.core.test_losses import IDS, KINDS, toy
 from tests.oracles import losses as oracle
 from tests.oracles import maps as shapes
@@ -33,6 +34,16 @@ def test_everything_shown_is_what_the_loss_computes(config: dict[str, object]) -
         assert seen.weighted.sum() == pytest.approx(seen.loss, rel=1e-5)
     elif not isinstance(loss, SumLoss):
         assert seen.weight is None
+
+
+def test_the_map_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, labels = toy()
+    calls = []
+    real = DilatedBalancedCELoss.weights
+    monkeypatch.setattr(DilatedBalancedCELoss, "weights", lambda *given: calls.append(1) or real(*given))
+    seen = anatomy("dilated_balanced_ce", labels[0].numpy(), classes=3, logits=logits[0])
+    assert seen.loss is not None
+    assert len(calls) == 1
 
 
 def test_regions_contours_and_dilations_are_the_oracles() -> None:

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from napari_ctxseg.image import IGNORE
 from napari_ctxseg.losses import PixelLoss, SpatialLoss, SumLoss, make_loss
-from napari_ctxseg.losses.base import ce_map, check_range, check_target, spacing_of
+from napari_ctxseg.losses.base import ce_map, check, check_range, check_target, spacing_of
 from napari_ctxseg.losses.cross_entropy import FocalLoss
 
 if TYPE_CHECKING:
@@ -109,11 +109,16 @@ def anatomy(
         views = loss.views(labels, n, steps)
         ce = weighted = value = None
         if logits is not None:
-            head = logits[None].float()
-            value = float(loss(head, labels, spacing))
+            head, _ = check(logits[None].float(), labels)
             ce = ce_map(head, labels)
-            if isinstance(loss, PixelLoss | SumLoss):
+            if isinstance(loss, SpatialLoss) and weight is not None:
+                weighted = weight * ce  # the map is there: not once more
+            elif isinstance(loss, PixelLoss | SumLoss):
                 weighted = loss.pixels(head, labels, steps)
+            if isinstance(loss, PixelLoss) and weighted is not None:
+                value = float(weighted.sum())
+            else:
+                value = float(loss(head, labels, spacing))
     shown = _array(weight)
     return Anatomy(
         weight=shown,
