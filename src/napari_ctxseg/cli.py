@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from napari_ctxseg.commands import report
-from napari_ctxseg.config import PRESETS, loss_kinds
+from napari_ctxseg.config import PRESETS, loss_kinds, method_kinds, network_kinds
 from napari_ctxseg.io import MAP_SUFFIXES
 
 app = typer.Typer(
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-LOSSES = loss_kinds()
+LOSSES, NETWORKS, METHODS = loss_kinds(), network_kinds(), method_kinds()
 Places = Annotated[
     list[str] | None, typer.Option(help="Folder, pattern, file, or @list.txt; may be repeated.")
 ]
@@ -47,7 +47,8 @@ def train(
         Path | None, typer.Option(help="YAML file with settings; options given here win.")
     ] = None,
     dims: Annotated[int | None, typer.Option(help="2: slice by slice. 3: whole volumes.")] = None,
-    model: Annotated[str | None, typer.Option(help="Network, for instance unet.")] = None,
+    model: Annotated[str | None, typer.Option(help=f"Network: {', '.join(NETWORKS)}.")] = None,
+    method: Annotated[str | None, typer.Option(help=f"Training method: {', '.join(METHODS)}.")] = None,
     loss: Annotated[str | None, typer.Option(help=f"Loss: {', '.join(LOSSES)}.")] = None,
     preset: Preset = None,
     classes: Classes = None,
@@ -81,6 +82,7 @@ def train(
         "data.foreground": foreground or None,
         "network.dims": dims,
         "network.kind": model,
+        "method.kind": method,
         "budget.minutes": minutes,
         "budget.steps": steps,
         "device.accelerator": device,
@@ -118,6 +120,14 @@ def predict(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace label files that are there already.")
     ] = False,
+    maps: Annotated[
+        bool,
+        typer.Option(
+            "--maps",
+            help="Also write what a refined run (cr_gan) bases its labels on, for each class: the first stage's "
+            "probability, and those of a false negative and a false positive.",
+        ),
+    ] = False,
     device: Device = None,
     threads: Threads = None,
     json_: Json = False,
@@ -127,7 +137,7 @@ def predict(
         from napari_ctxseg.commands import predict as command
 
         failed = command.predict(
-            run, files, out, device=device, threads=threads, overwrite=overwrite, as_json=json_
+            run, files, out, device=device, threads=threads, overwrite=overwrite, maps=maps, as_json=json_
         )
     if failed:
         raise typer.Exit(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -47,13 +47,17 @@ class BudgetSet(Event):
 
 @dataclass(frozen=True)
 class StepEnd(Event):
-    """One optimiser step. `loss` is None when the step was skipped because something was not finite."""
+    """One optimiser step. `loss` is None when the step was skipped because something was not finite.
+
+    `parts` holds what the loss is made of and, in adversarial training, the norms of the gradients.
+    """
 
     step: int
     steps: int
     loss: float | None
     lr: float
     seconds: float
+    parts: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -101,12 +105,21 @@ class RunFinished(Event):
 
 @dataclass(frozen=True)
 class PredictionBlock(Event):
-    """Class values of slices ``start : start + len(labels)`` along the first spatial axis of a case."""
+    """Class values of slices ``start : start + len(labels)`` along the first spatial axis of a case.
+
+    A CR-GAN also gives, for K classes with background, the first stage's probabilities and those of its false negatives
+    and false positives, each of shape ``(K, n, y, x)`` (``(K, y, x)`` for an image), and the thresholds of the latter two
+    that made the labels.
+    """
 
     case: str
     start: int
     labels: NDArray[Any]
     done: float  # fraction of the whole case, 0 to 1
+    probabilities: NDArray[Any] | None = None
+    fn: NDArray[Any] | None = None
+    fp: NDArray[Any] | None = None
+    thresholds: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

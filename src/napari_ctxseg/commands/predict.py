@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,10 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from napari_ctxseg.cases import Case
+    from napari_ctxseg.image import Image
 
 #: Beside the predicted label files: which run made them and what their values mean.
 RECORD = "predictions.json"
+#: What a second stage gives besides labels.
+MAPS = ("probabilities", "fn", "fp")
 
 
 def predict(
@@ -35,6 +42,7 @@ def predict(
     threads: int | None,
     overwrite: bool,
     as_json: bool,
+    maps: bool = False,
 ) -> int:
     """Predict files one by one; a broken one is named and the rest is done.
 
@@ -54,6 +62,8 @@ def predict(
     model = load_model(
         run, DeviceConfig.model_validate({"accelerator": device or "auto", "threads": threads})
     )
+    if maps and model.thresholds is None:
+        raise InputError(run, "has no second stage, so there are no maps", "Leave out --maps")
     pairs = dataset.pair_files(paths, None, model.channels)
     targets = {pair.name: out / label_name(pair) for pair in pairs}
     _check_output(out, targets.values(), paths, overwrite)
@@ -63,8 +73,10 @@ def predict(
             source, target = pair.images[0], targets[pair.name]
             try:
                 case = dataset.read_case(pair, DataConfig())
-                labels = predict_labels(model, case, lambda share, n=number: show(n + share))  # type: ignore[misc]
-                io.write_labels(target, labels, case.image)
+                found = predict_case(model, case, lambda share, n=number: show(n + share))  # type: ignore[misc]
+                io.write_labels(target, found.labels, case.image)
+                if maps:
+                    _write_maps(target, found, model.classes, case.image)
             except CtxsegError as error:
                 failed.append(str(error))
                 _say({"file": str(source), "error": str(error)}, f"! {error}", as_json)
@@ -78,27 +90,56 @@ def predict(
     return len(failed)
 
 
-def predict_labels(model: Any, case: Case, show: Callable[[float], None] = lambda share: None) -> np.ndarray:
-    """All blocks of one case put together: class values of shape ``case.image.spatial_shape``.
+@dataclass
+class Predicted:
+    """All blocks of one case put together.
 
-    `show` is told the share of the image that is done.
+    Parameters
+    ----------
+    labels : ndarray, shape ``case.image.spatial_shape``
+        Class values.
+    maps : dict of str to ndarray, shape ``(K, *S)``
+        Probabilities and error masks by their names, background first; empty without a second stage.
     """
+
+    labels: NDArray[Any]
+    maps: dict[str, NDArray[Any]]
+
+
+def predict_case(model: Any, case: Case, show: Callable[[float], None] = lambda share: None) -> Predicted:
+    """Predict one case; `show` is told the share of the image that is done."""
     from napari_ctxseg.inference import predict as events
 
-    labels: np.ndarray | None = None
+    shape = case.image.spatial_shape
+    found: Predicted | None = None
     for event in events(model, case):
         if isinstance(event, PredictionProgress | PredictionBlock):
             show(event.done)
         if isinstance(event, PredictionBlock):
-            if labels is None:
-                labels = np.zeros(case.image.spatial_shape, event.labels.dtype)
-            if labels.ndim == 2:
-                labels[:] = event.labels
-            else:
-                labels[event.start : event.start + len(event.labels)] = event.labels
-    if labels is None:
+            parts = {name: getattr(event, name) for name in MAPS if getattr(event, name) is not None}
+            if found is None:
+                maps = {name: np.zeros((len(part), *shape), part.dtype) for name, part in parts.items()}
+                found = Predicted(np.zeros(shape, event.labels.dtype), maps)
+            flat = found.labels.ndim == 2
+            rows = slice(None) if flat else slice(event.start, event.start + len(event.labels))
+            found.labels[rows] = event.labels
+            for name, part in parts.items():
+                found.maps[name][:, rows] = part
+    if found is None:
         raise InputError(case.name, "gave no prediction", "This is a fault of ours: please report it")
-    return labels
+    return found
+
+
+def _write_maps(target: Path, found: Predicted, classes: Mapping[str, int], image: Image) -> None:
+    """``maps/NAME_fn_LV.nii.gz`` for ``NAME.nii.gz``; formats that hold no real numbers become ``.npy``."""
+    folder = target.parent / "maps"
+    folder.mkdir(exist_ok=True)
+    suffix = io.suffix_of(target)
+    stem, ending = target.name.removesuffix(suffix), suffix if suffix in io.MAP_SUFFIXES else ".npy"
+    for name, values in found.maps.items():
+        for value, label in zip(values, ["background", *classes], strict=True):
+            safe = re.sub(r"[^\w-]+", "-", label)
+            io.write_map(folder / f"{stem}_{name}_{safe}{ending}", value.astype(np.float32), image)
 
 
 def label_name(pair: dataset.Pair) -> str:

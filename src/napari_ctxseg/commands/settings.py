@@ -48,7 +48,11 @@ def settings(
         elif section == "budget":
             values["budget"] = {field: value}
         else:
-            values[section] = {**(values.get(section) or {}), field: value}
+            before = values.get(section) or {}
+            if field == "kind" and before.get("kind", value) != value:
+                # Fields of another kind mean nothing; but a volume stays a volume.
+                before = {name: before[name] for name in ("dims",) if name in before}
+            values[section] = {**before, field: value}
     if loss is not None or preset is not None:
         values["loss"] = loss_values(loss or (values.get("loss") or {}).get("kind"), preset)
     if classes is not None:

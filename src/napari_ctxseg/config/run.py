@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from napari_ctxseg.config.base import Config, named
 from napari_ctxseg.config.losses import DiceCE, LossConfig
+from napari_ctxseg.config.methods import MethodConfig, SupervisedConfig
 from napari_ctxseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,14 +40,6 @@ class UNetConfig(Config):
 
 NetworkConfig = Annotated[UNetConfig, BeforeValidator(named)]
 
-
-class SupervisedConfig(Config):
-    """Plain supervised training with one loss."""
-
-    kind: Literal["supervised"] = "supervised"
-
-
-MethodConfig = Annotated[SupervisedConfig, BeforeValidator(named)]
 
 # ---------------------------------------------------------------- a run
 
@@ -85,6 +78,13 @@ class DataConfig(Config):
     background: int | None = Field(
         None, ge=1, title="Background value", description="With scribbles: the value painted for background."
     )
+    planes: tuple[Literal["z", "y", "x"], ...] = Field(
+        ("z",),
+        min_length=1,
+        title="Planes",
+        description="Axes along which a 2-D model sees slices of a volume. Several: it learns from all of them, "
+        "and their predictions are averaged.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> DataConfig:
@@ -93,6 +93,8 @@ class DataConfig(Config):
             raise ValueError(f"two classes share a value: {self.classes}")
         if any(v == 0 for v in values):
             raise ValueError("class value 0 is kept for background (or unlabelled)")
+        if len(set(self.planes)) != len(self.planes):
+            raise ValueError(f"a plane is named twice: {self.planes}")
         if self.background is not None and self.background in values:
             raise ValueError(f"value {self.background} is the painted background and cannot be a class too")
         if self.foreground and self.classes:
@@ -115,6 +117,13 @@ class PatchConfig(Config):
         le=1,
         title="Foreground share",
         description="Share of patches centred on a labelled structure.",
+    )
+    sequence: int | None = Field(
+        None,
+        ge=1,
+        title="Slices in a row",
+        description="Consecutive slices of one patient in a 2-D batch, as recurrent networks and patient-wise "
+        "normalisation need. Left empty: half the batch where the network needs them, else 1.",
     )
 
 

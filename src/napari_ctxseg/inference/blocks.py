@@ -6,28 +6,36 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor, nn
 
 from napari_ctxseg.inference.tiling import argmax_classes, sliding_window, window_count
+from napari_ctxseg.networks.patients import drop_statistics, own_statistics, patient_norms, patients_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from torch import Tensor
+    Network = Callable[[Tensor], Tensor | tuple[Tensor, ...]]
+    Blocks = Iterator[tuple[int, Tensor | None, float]]
 
 #: Windows per forward pass.
 WINDOWS = {2: 8, 3: 2}
+#: Slices of a volume whose statistics stand for the patient's: all of most volumes, in one forward pass.
+STATISTICS = 32
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """How a network is moved over an image: its dimensions and its window."""
+    """How a network is moved over an image: its dimensions, its window, and the axes along which it sees slices."""
 
     dims: int
     size: tuple[int, ...]
+    planes: tuple[int, ...] = (0,)
+    #: Channels, the last ones, that are probabilities of their own (sigmoid) and not of a class among others.
+    apart: int = 0
 
 
 def logit_blocks(
-    network: Callable[[Tensor], Tensor | tuple[Tensor, ...]], image: Tensor, tiles: Tiles
+    network: Network, image: Tensor, tiles: Tiles, layers: nn.Module | None = None
 ) -> Iterator[tuple[int, Tensor | None, float]]:
     """Logits of an image.
 
@@ -36,9 +44,13 @@ def logit_blocks(
     network : callable
         In evaluation mode, on the device of `image`.
     image : Tensor, shape ``(C, *S)``
-        S has as many axes as the network, or one more: then the network sees one slice along the first axis at a time.
+        S has as many axes as the network, or one more: then the network sees one slice at a time, along each of the
+        planes of `tiles`, whose probabilities are averaged.
     tiles : Tiles
-        Dimensions and window.
+        Dimensions, window, planes, and channels apart.
+    layers : nn.Module, optional
+        Where the network's layers are, if it is not a module itself. Those that compare slices see the slices of a
+        volume as one sequence; patient-wise normalisation takes the statistics of this image.
 
     Yields
     ------
@@ -49,26 +61,85 @@ def logit_blocks(
     done : float
         Share of the image that is through the network.
     """
-    if image.ndim - 1 == tiles.dims:
-        total = max(1, -(-window_count(image.shape[1:], tiles.size) // WINDOWS[tiles.dims]))
-        for count, logits in enumerate(
-            sliding_window(network, image[None], tiles.size, windows_at_once=WINDOWS[tiles.dims]), start=1
-        ):
-            yield 0, None if logits is None else logits[0], min(1.0, count / total)
-        return
+    module = layers if layers is not None else network if isinstance(network, nn.Module) else nn.Identity()
+    try:
+        if image.ndim - 1 == tiles.dims:
+            yield from _whole(network, image, tiles, module)
+        elif tiles.planes == (0,):
+            yield from _slices(network, image, tiles, module)
+        else:
+            yield from _averaged(network, image, tiles, module)
+    finally:
+        drop_statistics(module)
+
+
+def _whole(network: Network, image: Tensor, tiles: Tiles, module: nn.Module) -> Blocks:
+    at_once = WINDOWS[tiles.dims]
+    total = max(1, -(-window_count(image.shape[1:], tiles.size) // at_once))
+    if patient_norms(module):
+        with own_statistics(module):
+            for _ in sliding_window(network, image[None], tiles.size, windows_at_once=at_once):
+                yield 0, None, 0.0
+    windows = sliding_window(network, image[None], tiles.size, windows_at_once=at_once)
+    for count, logits in enumerate(windows, start=1):
+        yield 0, None if logits is None else logits[0], min(1.0, count / total)
+
+
+def _slices(network: Network, image: Tensor, tiles: Tiles, module: nn.Module) -> Blocks:
+    """Some slices at a time; each forward pass holds them all, at one place, so that a network may compare them."""
+
+    def together(windows: Tensor) -> Tensor | tuple[Tensor, ...]:
+        with patients_of(module, [0] * len(windows)):
+            return network(windows)
+
     depth = image.shape[1]
-    per_slice = window_count(image.shape[2:], tiles.size)
-    step = max(1, WINDOWS[2] // per_slice)
-    for start in range(0, depth, step):
-        slices = image[:, start : start + step].transpose(0, 1)
-        for logits in sliding_window(network, slices, tiles.size, windows_at_once=WINDOWS[2]):
+    if patient_norms(module):
+        some = image[:, _evenly(depth, STATISTICS)].transpose(0, 1)
+        with own_statistics(module):
+            for _ in sliding_window(together, some, tiles.size, windows_at_once=len(some)):
+                yield 0, None, 0.0
+    for start in range(0, depth, WINDOWS[2]):
+        slices = image[:, start : start + WINDOWS[2]].transpose(0, 1)
+        for logits in sliding_window(together, slices, tiles.size, windows_at_once=len(slices)):
             if logits is None:
                 yield start, None, start / depth
             else:
-                yield start, logits.transpose(0, 1), min(1.0, (start + step) / depth)
+                yield start, logits.transpose(0, 1), min(1.0, (start + WINDOWS[2]) / depth)
 
 
-def segment(network: Callable[[Tensor], Tensor], image: Tensor, tiles: Tiles) -> Tensor:
+def _evenly(length: int, most: int) -> list[int]:
+    count = min(length, most)
+    return [(2 * i + 1) * length // (2 * count) for i in range(count)]
+
+
+def _averaged(network: Network, image: Tensor, tiles: Tiles, module: nn.Module) -> Blocks:
+    """Mean probability over the planes, as logits."""
+    total: Tensor | None = None
+    for number, axis in enumerate(tiles.planes):
+        moved = image.movedim(axis + 1, 1)
+        for start, logits, done in _slices(network, moved, tiles, module):
+            if logits is not None:
+                if total is None:
+                    total = logits.new_zeros((logits.shape[0], *image.shape[1:]))
+                place = total.movedim(axis + 1, 1)[:, start : start + logits.shape[1]]
+                place += _shares(logits, tiles.apart)
+            yield 0, None, (number + done) / len(tiles.planes)
+        drop_statistics(module)
+    assert total is not None
+    mean = (total / len(tiles.planes)).clamp(min=1e-12)
+    if tiles.apart:
+        mean[-tiles.apart :] = mean[-tiles.apart :].clamp(max=1 - 1e-6)
+        mean[-tiles.apart :] /= 1 - mean[-tiles.apart :]
+    yield 0, mean.log(), 1.0
+
+
+def _shares(logits: Tensor, apart: int) -> Tensor:
+    """Probabilities of the classes, and of the channels apart."""
+    classes = logits.shape[0] - apart
+    return torch.cat([torch.softmax(logits[:classes], dim=0), torch.sigmoid(logits[classes:])])
+
+
+def segment(network: Network, image: Tensor, tiles: Tiles) -> Tensor:
     """Class indices of a whole image, ``(C, *S)`` -> ``*S``, on the CPU."""
     blocks = [
         argmax_classes(logits[None])[0].cpu()

@@ -1,5 +1,6 @@
 """The training loop as a generator of events, and what it needs."""
 
-from napari_ctxseg.training.loop import fit
+from napari_ctxseg.training.fit import fit
+from napari_ctxseg.training.methods import METHODS
 
-__all__ = ["fit"]
+__all__ = ["METHODS", "fit"]

@@ -119,7 +119,7 @@ def apply(draws: Draw, image: Tensor, target: Tensor, size: Sequence[int]) -> tu
     draws : Draw
         What to do.
     image : Tensor of float32, shape ``(C, *R)``
-        Region of the size that `reach` gives.
+        Region of the size that `reach` gives. Channels beyond those that were drawn for are moved, but keep their values.
     target : Tensor of int16, shape ``*R``
         Class indices.
     size : sequence of int
@@ -137,7 +137,11 @@ def apply(draws: Draw, image: Tensor, target: Tensor, size: Sequence[int]) -> tu
     axes = [a for a, flip in enumerate(draws.flips) if flip]
     if axes:
         image, labels = image.flip([a + 1 for a in axes]), labels.flip(axes)
-    return _intensity(draws, image), labels.contiguous()
+    channels = len(draws.gain)
+    changed = _intensity(draws, image[:channels])
+    if len(image) > channels:
+        changed = torch.cat([changed, image[channels:].float()])
+    return changed, labels.contiguous()
 
 
 def _warp(

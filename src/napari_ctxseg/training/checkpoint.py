@@ -85,32 +85,42 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, record
 
 
-def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+def optimiser_tensors(optimiser: torch.optim.Optimizer, prefix: str = "optim") -> dict[str, Tensor]:
     """State of an optimiser as named tensors."""
     return {
-        f"optim.{index}.{key}": torch.as_tensor(value)
+        f"{prefix}.{index}.{key}": torch.as_tensor(value)
         for index, values in optimiser.state_dict()["state"].items()
         for key, value in values.items()
     }
 
 
-def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+def restore_optimiser(
+    optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor], prefix: str = "optim"
+) -> None:
     """Give an optimiser back what `optimiser_tensors` took."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        if name.startswith("optim."):
+        if name.startswith(f"{prefix}."):
             _, index, key = name.split(".", 2)
             state.setdefault(int(index), {})[key] = tensor
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
-def save_state(
-    folder: Path, step: int, network: nn.Module, optimiser: torch.optim.Optimizer, meta: Mapping[str, Any]
-) -> Path:
+def prefixed(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Tensors with ``prefix.`` before their names."""
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def without_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Tensors whose names begin with ``prefix.``, without it."""
+    start = f"{prefix}."
+    return {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}
+
+
+def save_state(folder: Path, step: int, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Path:
     """Write the exact state of one step and drop all but the last generations."""
     folder.mkdir(exist_ok=True)
     path = folder / f"{step:08d}.safetensors"
-    tensors = {f"model.{k}": v for k, v in network.state_dict().items()} | optimiser_tensors(optimiser)
     save_tensors(path, tensors, {**meta, "step": step})
     for old in _generations(folder)[KEPT:]:
         old.unlink(missing_ok=True)

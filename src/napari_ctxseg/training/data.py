@@ -117,6 +117,36 @@ def prepare(case: Case, classes: Mapping[str, int], data: DataConfig) -> Sample:
     )
 
 
+def planes_of(data: DataConfig) -> tuple[int, ...]:
+    """Spatial axes of a volume along which 2-D networks see slices."""
+    return tuple("zyx".index(plane) for plane in data.planes)
+
+
+def along(sample: Sample, axis: int) -> Sample:
+    """A volume with another axis first, so that it is cut into slices of that plane; the plane is a patient of its own
+    where statistics or sequences belong to one (Rezaei et al. 2018, algorithm 1)."""
+    if axis == 0:
+        return sample
+    order = [axis, *(a for a in range(sample.target.ndim) if a != axis)]
+    return Sample(
+        sample.name,
+        sample.group,
+        sample.image.permute(0, *(a + 1 for a in order)),
+        sample.target.permute(order),
+        tuple(sample.spacing[a] for a in order),
+        {index: places[:, order] for index, places in sample.positions.items()},
+    )
+
+
+def in_planes(samples: Sequence[Sample], planes: Sequence[int]) -> list[Sample]:
+    """Every volume once for each plane; 2-D images as they are."""
+    return [
+        along(sample, axis)
+        for sample in samples
+        for axis in (planes if sample.target.ndim == 3 else (0,))
+    ]
+
+
 def _positions(indices: NDArray[np.int16], classes: int) -> dict[int, NDArray[np.int32]]:
     rng = np.random.default_rng(0)
     found: dict[int, NDArray[np.int32]] = {}

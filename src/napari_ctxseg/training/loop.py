@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,7 +24,8 @@ from napari_ctxseg.training import checkpoint
 from napari_ctxseg.training.plan import Plan, device_text, make_plan, resolve_device
 from napari_ctxseg.training.preview import Previewer
 from napari_ctxseg.training.run import RunFolder, data_hash
-from napari_ctxseg.training.supervised import WARM_UP, Trainer
+from napari_ctxseg.training.methods import make_trainer
+from napari_ctxseg.training.supervised import WARM_UP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from napari_ctxseg.cases import Case
     from napari_ctxseg.config import RunConfig
+    from napari_ctxseg.training.supervised import Trainer
 
 #: Seconds between saved states: what a power failure may cost.
 SAVE_EVERY = 10.0
@@ -59,7 +61,7 @@ def _never() -> bool:
     return False
 
 
-def fit(
+def run_network(
     config: RunConfig,
     cases: Sequence[Case],
     out: Path,
@@ -67,43 +69,31 @@ def fit(
     stop: Callable[[], bool] = _never,
     visible: Callable[[], tuple[str, int] | None] | None = None,
     resume: bool = False,
+    plan: Plan | None = None,
+    make: Callable[[Plan], Trainer] | None = None,
 ) -> Iterator[Event]:
-    """Train a network.
+    """Train one network in a folder of its own; `napari_ctxseg.training.fit` is the same for every method.
 
     Parameters
     ----------
-    config : RunConfig
-        The whole configuration. With `resume` only the one stored in `out` counts.
-    cases : sequence of Case
-        Images with labels.
-    out : Path
-        Run folder: a new or empty one, or the run to go on with.
-    stop : callable
-        Asked after every step; training then ends with its state saved.
-    visible : callable, optional
-        Case name and slice the person looks at, for previews.
-    resume : bool
-        Go on where the run in `out` was interrupted. On the same machine, versions and thread count the result equals the
-        uninterrupted run's bit for bit.
-
-    Yields
-    ------
-    Event
-        `RunStarted`, `StepEnd` ..., at last `RunFinished`.
-
-    Raises
-    ------
-    CtxsegError
-        If the data, the settings or the folder do not allow training; before anything is written where possible.
+    config, cases, out, stop, visible, resume
+        As in `napari_ctxseg.training.fit`.
+    plan : Plan, optional
+        Instead of the one made from configuration and cases; its budget is that of the configuration.
+    make : callable, optional
+        Builds the trainer, instead of the method's.
     """
     started = time.monotonic()
     if resume:
         config = RunFolder(out, resume=True).load_config()
     device = resolve_device(config.device)
     torch.set_num_threads(device.threads or 1)
-    plan = make_plan(config.updated(device=device), cases)
+    if plan is None:
+        plan = make_plan(config.updated(device=device), cases)
+    else:
+        plan = replace(plan, config=plan.config.updated(device=device, budget=config.budget))
     folder = RunFolder(out, resume=resume)
-    trainer = Trainer(plan)
+    trainer = (make or make_trainer)(plan)
     session = _Session(plan, trainer, folder, _Progress(), started)
     previewer = Previewer(trainer, plan, cases, visible)
     for event in session.run(stop, previewer, resume=resume):
@@ -217,7 +207,7 @@ class _Session:
     def _step(self, steps: int) -> Iterator[Event]:
         began = time.monotonic()
         try:
-            loss, lr = self.trainer.step(self.progress.step, steps)
+            done = self.trainer.step(self.progress.step, steps)
         except torch.OutOfMemoryError as error:
             raise _out_of_memory(self.config) from error
         except RuntimeError as error:
@@ -225,8 +215,10 @@ class _Session:
                 raise _out_of_memory(self.config) from error
             raise
         self.progress.step += 1
-        yield StepEnd(self.progress.step, steps, loss, lr, time.monotonic() - began)
-        if loss is None:
+        seconds = time.monotonic() - began
+        yield StepEnd(self.progress.step, steps, done.loss, done.lr, seconds, done.parts)
+        yield from (Note(text, "warning") for text in done.notes)
+        if done.loss is None:
             self.progress.skipped += 1
             if self.trainer.skipped_in_a_row == 1:
                 yield Note(f"Step {self.progress.step} was not finite and is skipped", "warning")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from napari_ctxseg.training import augment
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from napari_ctxseg.config import AugmentConfig
@@ -26,11 +28,66 @@ TRIES = 3
 
 @dataclass(frozen=True)
 class Batch:
-    """Images ``(B, C, *S)`` float32, targets ``(B, *S)`` int64, and the spacing of each sample."""
+    """Images ``(B, C, *S)`` float32, targets ``(B, *S)`` int64, and the spacing of each sample.
+
+    `sequences` numbers the sequence of each sample: consecutive slices of one patient and plane have the same number.
+    """
 
     image: Tensor
     target: Tensor
     spacing: tuple[tuple[float, ...], ...]
+    sequences: tuple[int, ...] = ()
+
+
+Patch = tuple["Tensor", "Tensor", tuple[float, ...]]
+
+
+class Series:
+    """Which slices follow each other: those of a stack, or 2-D images of one patient, by name.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        Training cases.
+    """
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self._of: dict[int, tuple[list[Sample], int]] = {}
+        series: dict[tuple[object, ...], list[Sample]] = {}
+        for sample in sorted(samples, key=lambda s: natural(s.name)):
+            if sample.target.ndim == 2:
+                series.setdefault((sample.group, tuple(sample.target.shape)), []).append(sample)
+        for members in series.values():
+            for place, sample in enumerate(members):
+                self._of[id(sample)] = members, place
+
+    def around(
+        self, rng: np.random.Generator, sample: Sample, centre: NDArray[np.int32], count: int, dims: int
+    ) -> list[tuple[Sample, NDArray[np.int32]]]:
+        """At most `count` consecutive slices, the chosen one among them, each with its centre."""
+        if count == 1:
+            return [(sample, centre)]
+        if sample.target.ndim > dims:
+            start, count = _run(rng, int(centre[0]), count, len(sample.target))
+            return [(sample, np.array([z, *centre[1:]], np.int32)) for z in range(start, start + count)]
+        if dims == 2:
+            members, place = self._of[id(sample)]
+            start, count = _run(rng, place, count, len(members))
+            return [(one, centre) for one in members[start : start + count]]
+        return [(sample, centre)]
+
+
+def _run(rng: np.random.Generator, place: int, count: int, length: int) -> tuple[int, int]:
+    """Start and length of a run of slices that holds a place, anywhere in it."""
+    count = min(count, length)
+    start = place - int(rng.integers(count))
+    return min(max(start, 0), length - count), count
+
+
+def natural(name: str) -> tuple[tuple[bool, int, str], ...]:
+    """Sorting key that puts ``slice_9`` before ``slice_10``."""
+    parts = (part for part in re.split(r"(\d+)", name) if part)
+    return tuple((part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts)
 
 
 class PatchSampler:
@@ -50,6 +107,11 @@ class PatchSampler:
         How patches are changed.
     seed : int
         Same seed and step: same batch.
+    sequence : int
+        Consecutive slices that are drawn together, cut and changed alike; 1 for independent patches. Slices of a stack, or
+        2-D images of one patient in the order of their names. A batch holds as many sequences as fit.
+    geometry_only : int
+        Channels, the last ones, that are moved but whose values are left alone: predictions beside an image.
     """
 
     def __init__(
@@ -61,6 +123,8 @@ class PatchSampler:
         foreground: float,
         augmentation: AugmentConfig,
         seed: int,
+        sequence: int = 1,
+        geometry_only: int = 0,
     ) -> None:
         self._samples, self._size, self._batch = list(samples), tuple(size), batch
         self._foreground, self._augment, self._seed = foreground, augmentation, seed
@@ -68,29 +132,42 @@ class PatchSampler:
         self._of_class = {i: [s for s in self._samples if i in s.positions] for i in sorted(labelled)}
         self._classes = [i for i in self._of_class if i > 0]
         self._any = [s for s in self._samples if s.positions]
+        self._length, self._plain = sequence, geometry_only
+        self._series = Series(self._samples)
 
     def batch(self, step: int) -> Batch:
         """Batch of one step."""
         rng = np.random.default_rng([self._seed, step])
         # A fixed number around foreground in each batch, with the fraction drawn: less noise than a coin per patch.
         around = int(self._foreground * self._batch + rng.random())
-        patches = [self._patch(rng, k < around) for k in range(self._batch)]
+        patches: list[Patch] = []
+        numbers: list[int] = []
+        number = 0
+        while len(patches) < self._batch:
+            room = min(self._length, self._batch - len(patches))
+            drawn = self._patches(rng, len(patches) < around, room)
+            patches += drawn
+            numbers += [number] * len(drawn)
+            number += 1
         images, targets, spacings = zip(*patches, strict=True)
-        return Batch(torch.stack(images), torch.stack(targets), tuple(spacings))
+        return Batch(torch.stack(images), torch.stack(targets), tuple(spacings), tuple(numbers))
 
-    def _patch(self, rng: np.random.Generator, foreground: bool) -> tuple[Tensor, Tensor, tuple[float, ...]]:
+    def _patches(self, rng: np.random.Generator, foreground: bool, count: int) -> list[Patch]:
+        """Up to `count` consecutive slices, cut at one place and changed alike."""
         dims = len(self._size)
         for attempt in range(TRIES):
             sample, centre = self._choose(rng, foreground)
             spacing = sample.spacing[-dims:]
-            channels = sample.image.shape[0]
-            draws = self._draw(rng, channels, spacing)
+            draws = self._draw(rng, sample.image.shape[0] - self._plain, spacing)
             jitter = (rng.random(dims) - 0.5) * 0.6 * np.asarray(self._size) * (attempt < TRIES - 1)
-            image, target = self._cut(sample, centre, jitter, augment.reach(draws, self._size))
-            patch = augment.apply(draws, image, target, self._size)
-            if bool((patch[1] != IGNORE).any()):
+            drawn: list[Patch] = []
+            for one, place in self._series.around(rng, sample, centre, count, dims):
+                image, target = self._cut(one, place, jitter, augment.reach(draws, self._size))
+                changed = replace(draws, seed=draws.seed + len(drawn))
+                drawn.append((*augment.apply(changed, image, target, self._size), spacing))
+            if any(bool((target != IGNORE).any()) for _, target, _ in drawn):
                 break
-        return *patch, spacing
+        return drawn
 
     def _draw(self, rng: np.random.Generator, channels: int, spacing: tuple[float, ...]) -> augment.Draw:
         if self._augment.preset == "none":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,13 @@ from napari_ctxseg.events import Note
 from napari_ctxseg.inference.blocks import Tiles, dice_of, mean_dice, segment
 from napari_ctxseg.losses import make_loss
 from napari_ctxseg.networks import make_network
+from napari_ctxseg.networks.patients import patients_of
 from napari_ctxseg.training import checkpoint
+from napari_ctxseg.training.data import planes_of
 from napari_ctxseg.training.patches import PatchSampler
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
@@ -29,6 +32,28 @@ WARM_UP = 20
 CLIP = 12.0
 
 
+@dataclass(frozen=True)
+class Step:
+    """What one optimiser step did.
+
+    Parameters
+    ----------
+    loss : float or None
+        None when loss or gradient were not finite and the weights were left alone.
+    lr : float
+        The learning rate used.
+    parts : dict of str to float
+        What the loss is made of.
+    notes : tuple of str
+        What the person should hear of.
+    """
+
+    loss: float | None
+    lr: float
+    parts: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
 class Trainer:
     """Network, optimiser, loss and data of a run.
 
@@ -37,6 +62,9 @@ class Trainer:
     plan : Plan
         With everything resolved.
     """
+
+    #: Deviation of an input channel of noise, 0 for none.
+    noise: float = 0.0
 
     def __init__(self, plan: Plan) -> None:
         config = plan.config
@@ -54,7 +82,7 @@ class Trainer:
         self._loss = make_loss(config.loss)
         assert config.patch.size is not None
         assert config.patch.batch is not None
-        self.tiles = Tiles(config.network.dims, config.patch.size)
+        self.tiles = Tiles(config.network.dims, config.patch.size, planes_of(config.data))
         self._sampler = PatchSampler(
             plan.train,
             size=config.patch.size,
@@ -62,6 +90,7 @@ class Trainer:
             foreground=config.patch.foreground,
             augmentation=config.augment,
             seed=config.seed,
+            sequence=config.patch.sequence or 1,
         )
         self._classes = len(plan.classes) + 1
         self.skipped_in_a_row = 0
@@ -85,16 +114,8 @@ class Trainer:
             rate *= max(0.0, 1 - step / steps) ** self._optim.power
         return rate
 
-    def step(self, step: int, steps: int) -> tuple[float | None, float]:
-        """One optimiser step.
-
-        Returns
-        -------
-        loss : float or None
-            None when loss or gradient were not finite and the weights were left alone.
-        lr : float
-            The learning rate used.
-        """
+    def step(self, step: int, steps: int) -> Step:
+        """One optimiser step; `steps` is 0 while the budget is being measured."""
         lr = self.lr(step, steps)
         for group in self._optimiser.param_groups:
             group["lr"] = lr
@@ -103,26 +124,38 @@ class Trainer:
         # Networks with dropout draw from torch's own generator; a resumed run must draw the same.
         torch.manual_seed(self._plan.config.seed * 1_000_003 + step)
         self._loss.progress = step / steps if steps else 0.0
-        loss = self._loss_of(batch)
+        return self._learn(batch, lr, step / steps if steps else 0.0)
+
+    def _learn(self, batch: Batch, lr: float, progress: float) -> Step:
+        """Loss, gradients and one step of the weights; `progress` is the share of the training that is done."""
+        heads = self._heads(batch.image.to(self.device), batch)
+        loss = self._loss_of(heads, batch.target.to(self.device), batch)
         self._optimiser.zero_grad()
         self._fabric.backward(loss)
+        return Step(self._apply(loss), lr)
+
+    def _apply(self, loss: Tensor) -> float | None:
+        """Step the weights by the gradients that are there, if all is finite; returns the loss, or None."""
         norm = torch.nn.utils.clip_grad_norm_(self._plain.parameters(), CLIP)
         if not bool(torch.isfinite(loss.detach()) & torch.isfinite(norm)):
             self._optimiser.zero_grad()
             self.skipped_in_a_row += 1
-            return None, lr
+            return None
         self._optimiser.step()
         self.skipped_in_a_row = 0
-        return float(loss.detach()), lr
+        return float(loss.detach())
 
-    def _loss_of(self, batch: Batch) -> Tensor:
-        image, target = batch.image.to(self.device), batch.target.to(self.device)
-        logits = self.network(image)
+    def _heads(self, image: Tensor, batch: Batch) -> list[Tensor]:
+        """Logits of a batch: one, or several under deep supervision, the one that predicts first."""
+        with patients_of(self._plain, batch.sequences):
+            logits = self.network(image)
+        return list(logits) if isinstance(logits, tuple | list) else [logits]
+
+    def _loss_of(self, heads: Sequence[Tensor], target: Tensor, batch: Batch) -> Tensor:
         groups = sorted(set(batch.spacing))
         if len(groups) == 1:
-            loss: Tensor = self._loss(logits, target, groups[0])
+            loss: Tensor = self._loss(tuple(heads), target, groups[0])
             return loss
-        heads = list(logits) if isinstance(logits, tuple | list) else [logits]
         total: Tensor = heads[0].sum() * 0.0
         for spacing in groups:
             chosen = torch.tensor([s == spacing for s in batch.spacing], device=self.device)
@@ -168,13 +201,17 @@ class Trainer:
 
     def restore(self, tensors: Mapping[str, Tensor], where: object) -> None:
         """Take over the exact state."""
-        weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
-        checkpoint.load_weights(self._plain, weights, where)
+        checkpoint.load_weights(self._plain, checkpoint.without_prefix(tensors, "model"), where)
         checkpoint.restore_optimiser(self._optimiser.optimizer, tensors)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that another process needs to go on with the next step."""
+        weights = checkpoint.prefixed(self._plain.state_dict(), "model")
+        return weights | checkpoint.optimiser_tensors(self._optimiser.optimizer)
 
     def save_state(self, folder: Path, step: int, meta: Mapping[str, Any]) -> Path:
         """Write the exact state."""
-        return checkpoint.save_state(folder, step, self._plain, self._optimiser.optimizer, meta)
+        return checkpoint.save_state(folder, step, self.state(), meta)
 
     def save_model(self, path: Path, plan: Plan, step: int) -> None:
         """Write the weights to predict with, and all that prediction needs to know."""
@@ -183,5 +220,7 @@ class Trainer:
             "classes": plan.classes,
             "network": plan.config.network.model_dump(mode="json"),
             "patch": list(self.tiles.size),
+            "planes": list(self.tiles.planes),
+            "noise": self.noise,
         }
         checkpoint.save_tensors(path, self._plain.state_dict(), meta)

@@ -1,0 +1,431 @@
+"""CR-GAN: a first stage, and a second one that learns its errors on patients it has not seen (Rezaei et al. 2018).
+
+The training patients are dealt into folds. For each fold the first stage is trained again without it and predicts it; from
+these out-of-fold predictions the second stage learns what the first one misses and makes up. Every part is a run of its
+own in a folder of its own, so that an interrupted training goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from napari_ctxseg.atomic import write_bytes_atomic
+from napari_ctxseg.config import BudgetConfig, CGanConfig, CrGanConfig
+from napari_ctxseg.errors import CheckpointError, CtxsegError, InputError
+from napari_ctxseg.events import (
+    BudgetSet,
+    CheckpointSaved,
+    EpochEnd,
+    Event,
+    Note,
+    Preview,
+    RunFinished,
+    RunStarted,
+    StepEnd,
+)
+from napari_ctxseg.training import checkpoint
+from napari_ctxseg.training.loop import run_network
+from napari_ctxseg.training.plan import device_text, make_plan, resolve_device
+from napari_ctxseg.training.refine import RefineTrainer, out_of_fold, refine_plan, save_refined
+from napari_ctxseg.training.run import CONFIG, RunFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from napari_ctxseg.cases import Case
+    from napari_ctxseg.config import RunConfig
+    from napari_ctxseg.training.plan import Plan
+
+#: Who was in which fold: the proof that no sample of the second stage was predicted by a model that knew its patient.
+FOLDS = "folds.json"
+FIRST, SECOND, JOINT = "first", "second", "joint"
+
+
+def deal(groups: Sequence[str], folds: int) -> dict[str, int]:
+    """Patients dealt into folds, by the hash of their names so that nothing moves with their order.
+
+    Raises
+    ------
+    InputError
+        If there are fewer patients than folds.
+    """
+    names = sorted(set(groups), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    if len(names) < 2:
+        raise InputError(
+            "refinement",
+            "needs predictions on patients that were not trained on, but there is only one patient",
+            "Add labelled patients, name them with a patient pattern (--group), or choose the method cgan",
+        )
+    if len(names) < folds:
+        raise InputError(
+            "method.refine.folds", f"{folds} folds need as many patients, but {len(names)} are trained on",
+            f"Set it to {len(names)}",
+        )  # fmt: skip
+    return {name: number % folds for number, name in enumerate(names)}
+
+
+@dataclass(frozen=True)
+class Stages:
+    """How the budget is spent: steps of the first stage, of each fold, and of the second stage.
+
+    Where the budget is in minutes, steps are None until they are known.
+    """
+
+    first: BudgetConfig | None
+    second: BudgetConfig
+    folds: int
+    joint: int
+
+    def total(self, first: int | None, second: int | None) -> int:
+        """Steps of everything, or 0 while they are not known."""
+        if first is None or second is None:
+            return 0
+        own = first if self.first is not None else 0
+        return own + self.folds * first + second + self.joint
+
+
+def budgets(config: RunConfig, base: RunConfig | None) -> Stages:
+    """Split a budget. Without a base it covers everything; with one, the second stage alone: the folds cost what the base
+    did.
+    """
+    method, budget = config.method, config.budget
+    assert isinstance(method, CrGanConfig)
+    refine = method.refine
+    if base is not None:
+        second = budget.model_copy(update={"steps": refine.steps or budget.steps, "val_every": None})
+        return Stages(None, second, refine.folds, refine.joint)
+    if budget.steps is not None:
+        left = budget.steps - refine.joint
+        own = refine.steps or max(1, left // (refine.folds + 2))
+        first = max(1, (left - own) // (refine.folds + 1))
+        return Stages(BudgetConfig(steps=first), BudgetConfig(steps=own), refine.folds, refine.joint)
+    assert budget.minutes is not None
+    share = budget.minutes / (refine.folds + 2)
+    second = BudgetConfig(steps=refine.steps, minutes=share)
+    return Stages(BudgetConfig(minutes=share), second, refine.folds, refine.joint)
+
+
+def first_stage(config: RunConfig) -> RunConfig:
+    """Configuration of the first stage: the same, less the refinement."""
+    method = config.method
+    assert isinstance(method, CrGanConfig)
+    values = {name: getattr(method, name) for name in CGanConfig.model_fields if name != "kind"}
+    return config.updated(method=CGanConfig(**values))
+
+
+def fit_cr_gan(
+    config: RunConfig,
+    cases: Sequence[Case],
+    out: Path,
+    *,
+    stop: Callable[[], bool],
+    visible: Callable[[], tuple[str, int] | None] | None,
+    resume: bool,
+) -> Iterator[Event]:
+    """All stages of CR-GAN as one run; see `napari_ctxseg.training.fit`."""
+    base = None
+    assert isinstance(config.method, CrGanConfig)
+    if config.method.refine.base is not None:
+        base = base_config(config.method.refine.base)
+        own = {"network": base.network, "loss": base.loss, "patch": base.patch, "augment": base.augment}
+        data = config.data.model_copy(update={"val": base.data.val, "planes": base.data.planes})
+        config = config.updated(**own, optim=base.optim, data=data)
+    device = resolve_device(config.device)
+    torch.set_num_threads(device.threads or 1)
+    plan = make_plan(config.updated(device=device), cases)
+    folds = deal([s.group for s in plan.train], config.method.refine.folds)
+    if base is not None:
+        _check_base(config.method.refine.base, plan)
+    folder = RunFolder(out, resume=resume)
+    if not resume:
+        folder.save_config(plan.config)
+    run = _CrGan(plan, cases, folder, folds, base, stop, visible)
+    for event in run.all(resume=resume):
+        folder.log(event)
+        yield event
+
+
+def base_config(run: str) -> RunConfig:
+    """Configuration of a run that is to be refined.
+
+    Raises
+    ------
+    CtxsegError
+        If there is no finished run.
+    InputError
+        If it has been refined already.
+    """
+    from pathlib import Path
+
+    folder = RunFolder(Path(run), resume=True)
+    config = folder.load_config()
+    if isinstance(config.method, CrGanConfig):
+        raise InputError(run, "has been refined already", f"Name its first stage: {run}/{FIRST}")
+    if not (folder.path / checkpoint.MODEL).is_file() or config.budget.steps is None:
+        raise CheckpointError(run, "is not finished", "Train it to its end, or name another run")
+    return config
+
+
+def _check_base(run: str | None, plan: Plan) -> None:
+    """The base must have been trained on these training patients, and on none of those that are kept apart."""
+    from pathlib import Path
+
+    assert run is not None
+    _, record = checkpoint.load_tensors(Path(run) / checkpoint.MODEL)
+    known = record.get("groups")
+    ours = sorted({s.group for s in plan.train})
+    if record.get("classes") != plan.classes:
+        raise InputError(run, f"has other classes: {record.get('classes')}", f"Use {plan.classes} in both")
+    if known != ours:
+        raise InputError(
+            run,
+            f"was trained on the patients {known}, but here {ours} are trained on",
+            "Refine a run with the images and labels it was trained on",
+        )
+
+
+class _CrGan:
+    """One call of `fit_cr_gan`."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        cases: Sequence[Case],
+        folder: RunFolder,
+        folds: Mapping[str, int],
+        base: RunConfig | None,
+        stop: Callable[[], bool],
+        visible: Callable[[], tuple[str, int] | None] | None,
+    ) -> None:
+        self.plan, self.cases, self.folder, self.folds, self.base = plan, cases, folder, folds, base
+        self.stop, self.visible = stop, visible
+        self.config = plan.config
+        self.stages = budgets(self.config, base)
+        self.started = time.monotonic()
+        self.offset = self.skipped = 0
+        self.first_steps = base.budget.steps if base else self.stages.first and self.stages.first.steps
+        self.second_steps = self.stages.second.steps
+        self.stopped = False
+        self.last: RunFinished | None = None
+
+    @property
+    def method(self) -> CrGanConfig:
+        assert isinstance(self.config.method, CrGanConfig)
+        return self.config.method
+
+    @property
+    def total(self) -> int:
+        return self.stages.total(self.first_steps, self.second_steps)
+
+    def all(self, *, resume: bool) -> Iterator[Event]:
+        """Every stage, in order."""
+        text = device_text(self.config.device)
+        self.folder.save_environment(text)
+        yield RunStarted(
+            run=str(self.folder.path),
+            step=0,
+            steps=self.total,
+            device=text,
+            precision=str(self.config.device.precision),
+            parameters=0,
+            curve=self.plan.curve,
+            classes=tuple(self.plan.classes),
+        )
+        yield from (Note(text, "warning") for text in self.plan.notes)
+        yield from self._announce()
+        for stage in (self._first, self._folds, self._second, self._joint):
+            yield from stage()
+            if self.stopped:
+                break
+        if not self.stopped:
+            self._save()
+        seconds = time.monotonic() - self.started
+        dice = self.last.dice if self.last is not None else None
+        run = str(self.folder.path)
+        yield RunFinished(
+            run, self.offset, self.total, self.stopped, self.offset, dice, self.skipped, seconds
+        )
+
+    def _announce(self) -> Iterator[Note]:
+        counts = [list(self.folds.values()).count(k) for k in range(self.method.refine.folds)]
+        yield Note(
+            f"{len(self.folds)} patients in {len(counts)} folds of {', '.join(map(str, counts))}: the first stage is "
+            f"trained {len(counts) + (self.base is None)} times"
+        )
+        seconds = _seconds_per_step(self.method.refine.base)
+        if self.base is not None and seconds is not None and self.base.budget.steps:
+            minutes = seconds * self.base.budget.steps * len(counts) / 60
+            yield Note(f"The folds take about {minutes:.1f} minutes, then the refinement is trained")
+
+    # ---- stages
+
+    def _first(self) -> Iterator[Event]:
+        if self.base is not None:
+            return
+        assert self.stages.first is not None
+        yield Note("First stage: all training patients")
+        config = first_stage(self.config).updated(budget=self.stages.first)
+        yield from self._run(FIRST, config, self.cases, curve=True)
+
+    def _folds(self) -> Iterator[Event]:
+        write_bytes_atomic(self.folder.path / FOLDS, json.dumps(self.folds, indent=1).encode())
+        source = self.base or first_stage(self.config)
+        data = self.config.data.model_copy(update={"val": 0.0})
+        steps = self.first_steps
+        assert steps is not None
+        for fold in range(self.method.refine.folds):
+            apart = [name for name, number in self.folds.items() if number == fold]
+            yield Note(f"Fold {fold + 1} of {self.method.refine.folds}: without {', '.join(apart)}")
+            config = source.updated(
+                data=data,
+                budget=BudgetConfig(steps=steps, val_every=steps),
+                device=self.config.device,
+                seed=self.config.seed + 1 + fold,
+            )
+            others = {name for name, number in self.folds.items() if number != fold}
+            cases = [case for case in self.cases if (case.group or case.name) in others]
+            yield from self._run(f"fold{fold + 1}", config, cases, curve=False)
+            if self.stopped:
+                return
+
+    def _second(self) -> Iterator[Event]:
+        yield Note("Second stage: learns the errors on patients that the first stage had not seen")
+        path = self.folder.path
+        models = {fold: path / f"fold{fold + 1}" for fold in range(self.method.refine.folds)}
+        samples = yield from out_of_fold(self.plan, models, self.folds, self.stop)
+        if samples is None:
+            self.stopped = True
+            return
+        plan = refine_plan(self.plan, samples, self.stages.second)
+        yield from self._run(SECOND, plan.config, self.cases, curve=True, plan=plan)
+
+    def _joint(self) -> Iterator[Event]:
+        if not self.method.refine.joint:
+            return
+        from napari_ctxseg.training.refine import JointTrainer
+
+        yield Note("Both stages are trained together")
+        plan = replace(
+            self.plan,
+            config=self.plan.config.updated(
+                budget=BudgetConfig(steps=self.method.refine.joint),
+                loss="dice_ce",
+                init=None,
+                optim=self.plan.config.optim.model_copy(
+                    update={"lr": (self.plan.config.optim.lr or 1e-3) / 10}
+                ),
+            ),
+        )
+        first, second = self.first_run, self.folder.path / SECOND
+        yield from self._run(
+            JOINT, plan.config, self.cases, curve=True, plan=plan, make=lambda p: JointTrainer(p, first, second)
+        )
+
+    @property
+    def first_run(self) -> Path:
+        """Folder of the first stage."""
+        from pathlib import Path
+
+        base = self.method.refine.base
+        return self.folder.path / FIRST if base is None else Path(base)
+
+    # ---- running a part
+
+    def _run(
+        self,
+        name: str,
+        config: RunConfig,
+        cases: Sequence[Case],
+        *,
+        curve: bool,
+        plan: Plan | None = None,
+        make: Callable[[Plan], Any] | None = None,
+    ) -> Iterator[Event]:
+        """One part, from its start or from where it was interrupted; its events as part of the whole."""
+        out = self.folder.path / name
+        resume = _begun(out)
+        if plan is not None and make is None:
+            first = self.first_run
+
+            def make(plan: Plan) -> RefineTrainer:
+                return RefineTrainer(plan, first)
+
+        events = run_network(
+            config, cases, out, stop=self.stop, visible=self.visible if curve else None, resume=resume,
+            plan=plan, make=make,
+        )  # fmt: skip
+        for event in events:
+            if isinstance(event, RunFinished):
+                self.last = event if curve else self.last
+                self.stopped, self.skipped = event.stopped, self.skipped + event.skipped
+                done, steps = event.step, event.steps
+                continue
+            if isinstance(event, BudgetSet):
+                self._budget(name, event.steps)
+                if self.total:
+                    yield BudgetSet(self.total, event.seconds_per_step)
+                continue
+            moved = self._moved(event, curve)
+            if moved is not None:
+                yield moved
+        if name == FIRST:
+            self.first_steps = steps
+        self.offset += done
+
+    def _budget(self, name: str, steps: int) -> None:
+        if name == FIRST:
+            self.first_steps = steps
+            # Until it is measured: the second stage is given the same time, so about as many steps.
+            self.second_steps = self.second_steps or steps
+        elif name == SECOND:
+            self.second_steps = steps
+
+    def _moved(self, event: Event, curve: bool) -> Event | None:
+        """A part's event as one of the whole run."""
+        if isinstance(event, StepEnd):
+            return replace(event, step=event.step + self.offset, steps=self.total)
+        if isinstance(event, CheckpointSaved | Preview):
+            return replace(event, step=event.step + self.offset)
+        if isinstance(event, EpochEnd):
+            return replace(event, step=event.step + self.offset, best=False) if curve else None
+        return None if isinstance(event, RunStarted) else event
+
+    def _save(self) -> None:
+        joint = self.folder.path / JOINT if self.method.refine.joint else None
+        save_refined(self.plan, self.first_run, self.folder.path / SECOND, joint, self.folder.path, self.offset)
+
+
+def _begun(out: Path) -> bool:
+    """Whether a part can be gone on with; one that was cut off before its first saved state is cleared away."""
+    if not out.exists():
+        return False
+    if (out / CONFIG).is_file() and any((out / "state").glob("*.safetensors")):
+        return True
+    shutil.rmtree(out)
+    return False
+
+
+def _seconds_per_step(run: str | None) -> float | None:
+    """Median time of a run's steps, from its metrics."""
+    import csv
+    from pathlib import Path
+
+    if run is None:
+        return None
+    try:
+        with open(Path(run) / "metrics.csv", encoding="utf-8", newline="") as file:
+            times = sorted(float(row["seconds"]) for row in csv.DictReader(file) if row["seconds"])
+    except (OSError, KeyError, ValueError):
+        return None
+    return times[len(times) // 2] if times else None
+
+
+__all__ = ["CtxsegError", "base_config", "budgets", "deal", "fit_cr_gan"]
