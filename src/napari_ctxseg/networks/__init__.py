@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter
-
-from napari_ctxseg.config import Config, NetworkConfig, UNetConfig
+from napari_ctxseg.config import Config, UNetConfig, parse_network
 from napari_ctxseg.networks.precision import make_safe
 from napari_ctxseg.networks.unet import build_unet
 
@@ -37,7 +35,7 @@ def make_network(config: Config | dict[str, Any] | str) -> nn.Module:
     pydantic.ValidationError
         If the kind is unknown or a parameter is out of range.
     """
-    checked: Any = TypeAdapter(NetworkConfig).validate_python(config)
+    checked = parse_network(config)
     return make_safe(NETWORKS[type(checked)](checked))
 
 

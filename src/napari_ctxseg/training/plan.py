@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from napari_ctxseg.cases import Case, class_table, split_groups
-from napari_ctxseg.config import DeviceConfig, RunConfig
+from napari_ctxseg.config import DeviceConfig, NetworkBase, RunConfig
 from napari_ctxseg.errors import InputError
 from napari_ctxseg.training.data import Sample, check_trainable, prepare
 from napari_ctxseg.training.shares import class_shares, needs_shares, with_shares
@@ -87,19 +87,10 @@ def make_plan(config: RunConfig, cases: Sequence[Case]) -> Plan:
         # All foreground fell into the few groups kept apart: better to learn from it than to measure on it.
         train, val = samples, []
         notes.append("Too few labelled images to keep some apart: the curve is measured on training images")
-    features = config.network.features or default_features(config.network.dims)
-    network = config.network.model_copy(
-        update={
-            "in_channels": samples[0].image.shape[0],
-            "out_channels": len(classes) + 1,
-            "features": features,
-        }
-    )
-    size = config.patch.size or patch_size(train, network.dims, 2 ** (len(features) - 1))
-    if len(size) != network.dims:
-        raise InputError(
-            f"patch.size {size}", f"does not fit a {network.dims}-D network", "Give one number per axis"
-        )
+    network = config.network.filled(samples[0].image.shape[0], len(classes) + 1)
+    size = config.patch.size or patch_size(train, network)
+    _check_patch(size, network)
+    network = network.for_patch(size)
     batch = config.patch.batch or (8 if network.dims == 2 else 4)
     patch = config.patch.model_copy(update={"size": size, "batch": batch})
     optim = config.optim.model_copy(update={"lr": config.optim.lr or LEARNING_RATE[network.dims]})
@@ -111,9 +102,19 @@ def make_plan(config: RunConfig, cases: Sequence[Case]) -> Plan:
     return Plan(filled, classes, train, val, notes)
 
 
-def default_features(dims: int) -> tuple[int, ...]:
-    """Widths of the levels: one level less in 3-D, where patches are smaller."""
-    return (16, 32, 64, 128, 256) if dims == 2 else (16, 32, 64, 128)
+def _check_patch(size: tuple[int, ...], network: NetworkBase) -> None:
+    if len(size) != network.dims:
+        raise InputError(
+            f"patch.size {size}", f"does not fit a {network.dims}-D network", "Give one number per axis"
+        )
+    nearest = network.nearest(size)
+    if nearest != size:
+        raise InputError(
+            f"patch.size {size}",
+            f"is too small for this {getattr(network, 'kind', 'network')}, whose lowest level is "
+            f"{' x '.join(map(str, network.stride))} times smaller",
+            f"The nearest that fits is {list(nearest)}; or choose a network with fewer levels",
+        )
 
 
 def _check_cases(cases: Sequence[Case], config: RunConfig) -> None:
@@ -139,16 +140,21 @@ def _check_cases(cases: Sequence[Case], config: RunConfig) -> None:
             raise InputError(case.name, "is a single 2-D image, but the model is 3-D", "Choose dims 2")
 
 
-def patch_size(samples: Sequence[Sample], dims: int, stride: int) -> tuple[int, ...]:
+def patch_size(samples: Sequence[Sample], network: NetworkBase) -> tuple[int, ...]:
     """Patch that covers a typical image as far as memory and time allow, in multiples of the network's stride."""
+    dims, stride, least = network.dims, network.stride, network.smallest
     shapes = np.array([s.target.shape[-dims:] for s in samples])
     typical = np.median(shapes, axis=0)
-    size = [int(min(LONGEST[dims], max(stride, math.ceil(n / stride) * stride))) for n in typical]
-    # Two levels' worth at least, so that the bottom of the network is more than one voxel.
-    size = [max(n, 2 * stride) if dims == 2 else n for n in size]
+    size = [
+        int(max(least[axis], min(LONGEST[dims], math.ceil(n / stride[axis]) * stride[axis])))
+        for axis, n in enumerate(typical)
+    ]
     while math.prod(size) > MOST_VOXELS[dims]:
-        longest = max(range(dims), key=lambda axis: size[axis])
-        size[longest] -= stride
+        can = [axis for axis in range(dims) if size[axis] - stride[axis] >= least[axis]]
+        if not can:
+            break
+        longest = max(can, key=lambda axis: size[axis])
+        size[longest] -= stride[longest]
     return tuple(size)
 
 
