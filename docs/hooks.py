@@ -1,13 +1,12 @@
 """Tables of settings, made from the configuration classes whenever the pages are built.
 
-A line ``{{ settings: ClassName }}`` in a page becomes the table of that class, and ``{{ presets: kind }}`` the table of a
-loss's presets, so that pages never disagree with the code.
+A line ``{{ settings: ClassName }}`` in a page becomes the table of that class, and ``{{ presets: kind }}`` the table of the
+presets of a loss or network, so that pages never disagree with the code.
 """
 
 from __future__ import annotations
 
 import re
-from importlib.resources import files
 from typing import Any
 
 from napari_ctxseg import config
@@ -22,17 +21,17 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def presets(kind: str) -> str:
-    """Markdown table of a loss's presets: name, fields that differ from the defaults, why."""
+    """Markdown table of the presets of a loss or network: name, fields that differ from the defaults, why."""
     names = config.presets_of(kind)
     if not names:
         return "No presets."
-    plain = _flat(config.parse_loss(kind).model_dump())
+    parse = config.parse_network if kind in config.network_kinds() else config.parse_loss
+    plain = _flat(parse(kind).model_dump())
     rows = []
     for name in names:
-        text = (files("napari_ctxseg.config") / "presets" / f"{kind}.{name}.yaml").read_text("utf-8")
-        fields = _flat(config.parse_loss({"kind": kind, "preset": name}).model_dump())
+        fields = _flat(parse({"kind": kind, "preset": name}).model_dump())
         changed = ", ".join(f"`{k}: {v}`" for k, v in fields.items() if plain.get(k) != v) or "the defaults"
-        rows.append(f"| `{name}` | {changed} | {text.splitlines()[0].lstrip('# ')} |")
+        rows.append(f"| `{name}` | {changed} | {config.preset_note(kind, name)} |")
     return "\n".join(["| Preset | Differs in | Note |", "|---|---|---|", *rows])
 
 

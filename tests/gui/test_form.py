@@ -97,10 +97,12 @@ def test_choice_within_a_choice(form):
 
 def test_hidden_fields_keep_their_value(qtbot):
     value = UNetConfig(dims=3)
-    form = ConfigForm(NetworkConfig, value, "Model", {"dims", "in_channels", "out_channels", "features"})
+    form = ConfigForm(NetworkConfig, value, "Model", {"dims"})
     qtbot.addWidget(form)
-    assert not form._editors
-    assert form.value == value
+    off = {"dims", "in_channels", "out_channels", "features", "factors"}
+    assert set(form._editors) == set(UNetConfig.model_fields) - off - {"kind"}
+    form._editors["norm"].value = "group"
+    assert form.value == UNetConfig(dims=3, norm="group")
 
 
 class Touchy(Config):

@@ -4,7 +4,7 @@ Every class with a ``kind`` has exactly one builder in the table of its package 
 Titles and descriptions are what the person reads: they become labels and tooltips.
 """
 
-from napari_ctxseg.config.base import ADVANCED, Config, Unit, to_yaml
+from napari_ctxseg.config.base import ADVANCED, OFF_SCREEN, Config, Unit, to_yaml
 from napari_ctxseg.config.losses import (
     PRESETS,
     BalancedCE,
@@ -26,31 +26,50 @@ from napari_ctxseg.config.losses import (
     WeightedCE,
     loss_kinds,
     parse_loss,
-    preset_note,
-    preset_values,
-    presets_of,
     recommended,
 )
 from napari_ctxseg.config.maps import ContourConfig, DynamicRoi, MaskRoi, RoiConfig, StaticRoi
+from napari_ctxseg.config.networks import (
+    NetworkBase,
+    NetworkConfig,
+    UNetConfig,
+    network_kinds,
+    parse_network,
+)
+from napari_ctxseg.config.preset import preset_note, preset_text, preset_values, presets_of
+from napari_ctxseg.config.methods import (
+    AdversaryOptim,
+    CGanConfig,
+    CrGanConfig,
+    GanConfig,
+    MethodConfig,
+    RefineConfig,
+    SegGlGanConfig,
+    SupervisedConfig,
+    method_kinds,
+)
 from napari_ctxseg.config.run import (
     Annotation,
     AugmentConfig,
     BudgetConfig,
     DataConfig,
     DeviceConfig,
-    MethodConfig,
-    NetworkConfig,
     OptimConfig,
     PatchConfig,
     RunConfig,
-    SupervisedConfig,
-    UNetConfig,
     from_yaml,
     parse_config,
     set_fields,
 )
 
 __all__ = [
+    "method_kinds",
+    "SegGlGanConfig",
+    "RefineConfig",
+    "GanConfig",
+    "CrGanConfig",
+    "CGanConfig",
+    "AdversaryOptim",
     "ADVANCED",
     "Annotation",
     "AugmentConfig",
@@ -75,7 +94,9 @@ __all__ = [
     "LossConfig",
     "MaskRoi",
     "MethodConfig",
+    "NetworkBase",
     "NetworkConfig",
+    "OFF_SCREEN",
     "OptimConfig",
     "PRESETS",
     "PatchConfig",
@@ -91,9 +112,12 @@ __all__ = [
     "WeightedCE",
     "from_yaml",
     "loss_kinds",
+    "network_kinds",
     "parse_config",
     "parse_loss",
+    "parse_network",
     "preset_note",
+    "preset_text",
     "preset_values",
     "presets_of",
     "recommended",

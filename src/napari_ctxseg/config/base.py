@@ -18,6 +18,8 @@ LengthUnit = Annotated[
 ]
 #: ``json_schema_extra`` of fields that are rarely changed: a form keeps them behind "More".
 ADVANCED: dict[str, JsonValue] = {"advanced": True}
+#: ``json_schema_extra`` of fields that the data decide or that have no editor: only files and the command line set them.
+OFF_SCREEN: dict[str, JsonValue] = {"off_screen": True}
 Reduction = Annotated[
     Literal["macro", "micro"],
     Field(

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from importlib.resources import files
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
 
 from napari_ctxseg.config.base import ADVANCED, Config, LengthUnit, Reduction, Smoothing
 from napari_ctxseg.config.maps import ContourConfig, DynamicRoi, RoiConfig
-from napari_ctxseg.errors import InputError
+from napari_ctxseg.config.preset import expanded, preset_values, presets_of
 
 PRESETS = ("paper", "released", "recommended")
 
@@ -294,17 +291,7 @@ class Sum(Config):
 
 
 def _loss_named(value: Any) -> Any:
-    """A bare name stands for its defaults; ``preset`` expands to that preset's fields, the others given win."""
-    if isinstance(value, str):
-        return {"kind": value}
-    if isinstance(value, dict) and "preset" in value:
-        given = dict(value)
-        kind, name = given.get("kind"), given.pop("preset")
-        try:
-            return preset_values(str(kind), str(name)) | given
-        except InputError as error:
-            raise ValueError(str(error)) from error
-    return value
+    return expanded(value, "loss")
 
 
 LossConfig = Annotated[
@@ -346,40 +333,6 @@ def loss_kinds() -> tuple[str, ...]:
     """Names of all losses."""
     members = get_args(get_args(LossConfig)[0])
     return tuple(str(cls.model_fields["kind"].default) for cls in members)
-
-
-def presets_of(kind: str) -> tuple[str, ...]:
-    """Names of the presets that a kind of loss has."""
-    folder = files("napari_ctxseg.config") / "presets"
-    return tuple(name for name in PRESETS if (folder / f"{kind}.{name}.yaml").is_file())
-
-
-def preset_values(kind: str, name: str) -> dict[str, Any]:
-    """Fields of a named preset, as plain values.
-
-    Raises
-    ------
-    InputError
-        If the loss has no such preset.
-    """
-    known = presets_of(kind) if re.fullmatch("[a-z_]+", kind) else ()
-    if name not in known:
-        raise InputError(
-            f"preset {name!r}",
-            f"is not known for the loss {kind!r}",
-            f"It has: {', '.join(known) or 'none'}",
-        )
-    values: dict[str, Any] = yaml.safe_load(_preset_text(kind, name))
-    return values
-
-
-def preset_note(kind: str, name: str) -> str:
-    """What a preset of `presets_of` stands for: the comment in the first line of its file."""
-    return _preset_text(kind, name).splitlines()[0].lstrip("# ")
-
-
-def _preset_text(kind: str, name: str) -> str:
-    return (files("napari_ctxseg.config") / "presets" / f"{kind}.{name}.yaml").read_text(encoding="utf-8")
 
 
 def recommended(kind: str) -> Config:

@@ -2,43 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from napari_ctxseg.config.base import Config, named
+from napari_ctxseg.config.base import Config
 from napari_ctxseg.config.losses import DiceCE, LossConfig
 from napari_ctxseg.config.methods import MethodConfig, SupervisedConfig
+from napari_ctxseg.config.networks import NetworkConfig, UNetConfig
 from napari_ctxseg.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-class UNetConfig(Config):
-    """U-Net with residual units, instance normalisation and PReLU (MONAI's UNet)."""
-
-    kind: Literal["unet"] = "unet"
-    dims: Literal[2, 3] = Field(
-        2, title="Dimensions", description="2: slice by slice; 3: whole volumes, needs more memory and time."
-    )
-    in_channels: int | None = Field(
-        None, ge=1, title="Input channels", description="Left empty: taken from the data."
-    )
-    out_channels: int | None = Field(
-        None, ge=2, title="Classes", description="Left empty: taken from the data."
-    )
-    features: tuple[int, ...] | None = Field(
-        None,
-        min_length=2,
-        max_length=7,
-        title="Widths",
-        description="Channels of the levels, top to bottom. Left empty: chosen.",
-    )
-
-
-NetworkConfig = Annotated[UNetConfig, BeforeValidator(named)]
 
 
 # ---------------------------------------------------------------- a run

@@ -75,6 +75,11 @@ def is_advanced(info: FieldInfo) -> bool:
     return isinstance(info.json_schema_extra, dict) and bool(info.json_schema_extra.get("advanced"))
 
 
+def is_off_screen(info: FieldInfo) -> bool:
+    """Whether a field has no editor: the data decide it, or only files and the command line set it."""
+    return isinstance(info.json_schema_extra, dict) and bool(info.json_schema_extra.get("off_screen"))
+
+
 def _limits(info: FieldInfo) -> dict[str, Any]:
     """Bounds of a number as options of a spin box."""
     options: dict[str, Any] = {"min": -1e6, "max": 1e6}
@@ -258,7 +263,7 @@ class ConfigForm(QWidget):
         self._editors, self._shown = {}, {}
         self._show_head()
         for name, info in type(self._value).model_fields.items():
-            if name != "kind" and name not in self._hidden:
+            if name != "kind" and name not in self._hidden and not is_off_screen(info):
                 self._add_editor(name, info)
         self._note_shown()
         self.open_more(self._open)

@@ -314,7 +314,7 @@ class ModelPanel(QGroupBox):
             NetworkConfig,
             session.config.network,
             "Model",
-            {"dims", "in_channels", "out_channels", "features"},
+            {"dims"},
             self,
         )
         self.network.changed.connect(self._collect)

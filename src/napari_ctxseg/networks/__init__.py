@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter
-
-from napari_ctxseg.config import Config, NetworkConfig, UNetConfig
+from napari_ctxseg.config import Config, UNetConfig, parse_network
+from napari_ctxseg.networks.noise import WithNoise
 from napari_ctxseg.networks.precision import make_safe
 from napari_ctxseg.networks.unet import build_unet
 
@@ -19,13 +18,15 @@ if TYPE_CHECKING:
 NETWORKS: dict[type[Config], Callable[[Any], nn.Module]] = {UNetConfig: build_unet}
 
 
-def make_network(config: Config | dict[str, Any] | str) -> nn.Module:
+def make_network(config: Config | dict[str, Any] | str, noise: float = 0.0) -> nn.Module:
     """Build a network, safe for mixed precision.
 
     Parameters
     ----------
     config : configuration, dict or str
         ``{"kind": "unet", "dims": 2, "in_channels": 1, "out_channels": 3}`` or the matching configuration object.
+    noise : float
+        Deviation of a channel of noise that the network is given beside the image; 0: none.
 
     Returns
     -------
@@ -37,8 +38,11 @@ def make_network(config: Config | dict[str, Any] | str) -> nn.Module:
     pydantic.ValidationError
         If the kind is unknown or a parameter is out of range.
     """
-    checked: Any = TypeAdapter(NetworkConfig).validate_python(config)
-    return make_safe(NETWORKS[type(checked)](checked))
+    checked = parse_network(config)
+    if noise == 0:
+        return make_safe(NETWORKS[type(checked)](checked))
+    more = checked.model_copy(update={"in_channels": (checked.in_channels or 0) + 1})
+    return WithNoise(make_safe(NETWORKS[type(checked)](more)), noise)
 
 
 __all__ = ["NETWORKS", "make_network"]

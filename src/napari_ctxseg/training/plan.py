@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from napari_ctxseg.cases import Case, class_table, split_groups
-from napari_ctxseg.config import DeviceConfig, RunConfig
+from napari_ctxseg.config import DeviceConfig, NetworkBase, RunConfig, SupervisedConfig
+from napari_ctxseg.config.discriminators import check_discriminator
 from napari_ctxseg.errors import InputError
-from napari_ctxseg.training.data import Sample, check_trainable, prepare
+from napari_ctxseg.training.data import Sample, check_trainable, in_planes, planes_of, prepare
 from napari_ctxseg.training.shares import class_shares, needs_shares, with_shares
 
 if TYPE_CHECKING:
@@ -87,33 +88,73 @@ def make_plan(config: RunConfig, cases: Sequence[Case]) -> Plan:
         # All foreground fell into the few groups kept apart: better to learn from it than to measure on it.
         train, val = samples, []
         notes.append("Too few labelled images to keep some apart: the curve is measured on training images")
-    features = config.network.features or default_features(config.network.dims)
-    network = config.network.model_copy(
-        update={
-            "in_channels": samples[0].image.shape[0],
-            "out_channels": len(classes) + 1,
-            "features": features,
-        }
-    )
-    size = config.patch.size or patch_size(train, network.dims, 2 ** (len(features) - 1))
-    if len(size) != network.dims:
-        raise InputError(
-            f"patch.size {size}", f"does not fit a {network.dims}-D network", "Give one number per axis"
-        )
+    network = config.network.filled(samples[0].image.shape[0], len(classes) + 1)
+    size = config.patch.size or patch_size(train, network)
+    _check_patch(size, network)
+    network = network.for_patch(size)
     batch = config.patch.batch or (8 if network.dims == 2 else 4)
-    patch = config.patch.model_copy(update={"size": size, "batch": batch})
+    sequence = config.patch.sequence or _sequence(config, network, batch)
+    patch = config.patch.model_copy(update={"size": size, "batch": batch, "sequence": sequence})
+    _check_method(config, network, size, train)
     optim = config.optim.model_copy(update={"lr": config.optim.lr or LEARNING_RATE[network.dims]})
     loss = config.loss
     if needs_shares(loss):
         loss = with_shares(loss, class_shares(train, len(classes) + 1))
     data = config.data if config.data.foreground else config.data.model_copy(update={"classes": classes})
     filled = config.updated(network=network, patch=patch, data=data, optim=optim, loss=loss)
+    if network.dims == 2:
+        train = in_planes(train, planes_of(config.data))
     return Plan(filled, classes, train, val, notes)
 
 
-def default_features(dims: int) -> tuple[int, ...]:
-    """Widths of the levels: one level less in 3-D, where patches are smaller."""
-    return (16, 32, 64, 128, 256) if dims == 2 else (16, 32, 64, 128)
+def _sequence(config: RunConfig, network: NetworkBase, batch: int) -> int:
+    """Consecutive slices in a row: half the batch, at least two, where something compares a patient's slices."""
+    judge = getattr(config.method, "discriminator", None)
+    compared = getattr(judge, "recurrent", False) or getattr(judge, "norm", "") == "patient"
+    if network.dims == 3 or not (network.in_sequence or compared):
+        return 1
+    return min(batch, max(2, batch // 2))
+
+
+def _check_method(config: RunConfig, network: NetworkBase, size: Sequence[int], train: Sequence[Sample]) -> None:
+    """Refuse what a method cannot do with this network and these patients."""
+    method = config.method
+    if not isinstance(method, SupervisedConfig) and method.adversarial_weight > 0:
+        check_discriminator(method.discriminator, size, getattr(method, "roi", None))
+    if network.patient_wise and len({s.group for s in train}) < 2:
+        raise InputError(
+            "patient-wise normalisation",
+            f"compares patients, but all training images belong to {train[0].group!r}",
+            "Name the patients with a patient pattern (--group), or choose instance normalisation",
+        )
+    if len(config.data.planes) > 1 or config.data.planes != ("z",):
+        if network.dims == 3:
+            raise InputError(
+                f"data.planes {list(config.data.planes)}",
+                "are for 2-D models: a 3-D model sees all planes at once",
+                "Choose dims 2, or leave data.planes at [z]",
+            )
+        if all(s.target.ndim == 2 for s in train):
+            raise InputError(
+                f"data.planes {list(config.data.planes)}",
+                "need volumes, but all images are 2-D",
+                "Leave data.planes at [z]",
+            )
+
+
+def _check_patch(size: tuple[int, ...], network: NetworkBase) -> None:
+    if len(size) != network.dims:
+        raise InputError(
+            f"patch.size {size}", f"does not fit a {network.dims}-D network", "Give one number per axis"
+        )
+    nearest = network.nearest(size)
+    if nearest != size:
+        raise InputError(
+            f"patch.size {size}",
+            f"is too small for this {getattr(network, 'kind', 'network')}, whose lowest level is "
+            f"{' x '.join(map(str, network.stride))} times smaller",
+            f"The nearest that fits is {list(nearest)}; or choose a network with fewer levels",
+        )
 
 
 def _check_cases(cases: Sequence[Case], config: RunConfig) -> None:
@@ -139,16 +180,21 @@ def _check_cases(cases: Sequence[Case], config: RunConfig) -> None:
             raise InputError(case.name, "is a single 2-D image, but the model is 3-D", "Choose dims 2")
 
 
-def patch_size(samples: Sequence[Sample], dims: int, stride: int) -> tuple[int, ...]:
+def patch_size(samples: Sequence[Sample], network: NetworkBase) -> tuple[int, ...]:
     """Patch that covers a typical image as far as memory and time allow, in multiples of the network's stride."""
+    dims, stride, least = network.dims, network.stride, network.smallest
     shapes = np.array([s.target.shape[-dims:] for s in samples])
     typical = np.median(shapes, axis=0)
-    size = [int(min(LONGEST[dims], max(stride, math.ceil(n / stride) * stride))) for n in typical]
-    # Two levels' worth at least, so that the bottom of the network is more than one voxel.
-    size = [max(n, 2 * stride) if dims == 2 else n for n in size]
+    size = [
+        int(max(least[axis], min(LONGEST[dims], math.ceil(n / stride[axis]) * stride[axis])))
+        for axis, n in enumerate(typical)
+    ]
     while math.prod(size) > MOST_VOXELS[dims]:
-        longest = max(range(dims), key=lambda axis: size[axis])
-        size[longest] -= stride
+        can = [axis for axis in range(dims) if size[axis] - stride[axis] >= least[axis]]
+        if not can:
+            break
+        longest = max(can, key=lambda axis: size[axis])
+        size[longest] -= stride[longest]
     return tuple(size)
 
 

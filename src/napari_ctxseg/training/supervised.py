@@ -63,8 +63,8 @@ class Trainer:
         With everything resolved.
     """
 
-    #: Deviation of an input channel of noise, 0 for none.
-    noise: float = 0.0
+    #: Channels at the end of each training image whose values augmentation leaves alone.
+    geometry_only: int = 0
 
     def __init__(self, plan: Plan) -> None:
         config = plan.config
@@ -73,7 +73,7 @@ class Trainer:
         self._fabric = Fabric(accelerator=accelerator, devices=1, precision=config.device.precision)  # type: ignore[arg-type]
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
-            network = make_network(config.network)
+            network = make_network(config.network, self._noise)
         self._plain = network
         optimiser = torch.optim.AdamW(
             network.parameters(), lr=config.optim.lr or 0.0, weight_decay=config.optim.weight_decay
@@ -91,9 +91,14 @@ class Trainer:
             augmentation=config.augment,
             seed=config.seed,
             sequence=config.patch.sequence or 1,
+            geometry_only=self.geometry_only,
         )
         self._classes = len(plan.classes) + 1
         self.skipped_in_a_row = 0
+
+    @property
+    def _noise(self) -> float:
+        return float(getattr(self._plan.config.method, "noise", 0.0))
 
     @property
     def parameters(self) -> int:
@@ -174,7 +179,7 @@ class Trainer:
         rows = []
         for sample in self._plan.watched:
             image, target = sample.image, sample.target
-            if target.ndim > self.tiles.dims:  # slices without any label cannot be judged
+            if target.ndim > self.tiles.dims and self.tiles.planes == (0,):  # slices without any label cannot be judged
                 keep = (target >= 0).flatten(1).any(dim=1)
                 image, target = image[:, keep], target[keep]
             rows.append(dice_of(self.segment(image), target, self._classes))
@@ -221,6 +226,7 @@ class Trainer:
             "network": plan.config.network.model_dump(mode="json"),
             "patch": list(self.tiles.size),
             "planes": list(self.tiles.planes),
-            "noise": self.noise,
+            "noise": self._noise,
+            "groups": sorted({sample.group for sample in plan.train}),
         }
         checkpoint.save_tensors(path, self._plain.state_dict(), meta)
