@@ -1,10 +1,21 @@
 """Frozen configurations, equal in Python, YAML and the form on the screen. No torch here.
 
-Every class with a ``kind`` has exactly one builder in the table of its package (``LOSSES``, ``NETWORKS``, ``METHODS``).
+Every class with a ``kind`` has exactly one builder in the table of its package (``LOSSES``, ``NETWORKS``,
+``DISCRIMINATORS``, ``METHODS``).
 Titles and descriptions are what the person reads: they become labels and tooltips.
 """
 
 from napari_ctxseg.config.base import ADVANCED, Config, Unit, to_yaml
+from napari_ctxseg.config.discriminators import (
+    ContextDiscriminatorConfig,
+    DiscriminatorConfig,
+    ImageDiscriminatorConfig,
+    PatchDiscriminatorConfig,
+    PixelDiscriminatorConfig,
+    PlainDiscriminatorConfig,
+    check_discriminator,
+    discriminator_kinds,
+)
 from napari_ctxseg.config.losses import (
     PRESETS,
     BalancedCE,
@@ -58,6 +69,7 @@ __all__ = [
     "BudgetConfig",
     "Config",
     "ContextCE",
+    "ContextDiscriminatorConfig",
     "ContourConfig",
     "ContourWeightedCE",
     "ContourWeightedCEDice",
@@ -67,10 +79,12 @@ __all__ = [
     "Dice",
     "DiceCE",
     "DilatedBalancedCE",
+    "DiscriminatorConfig",
     "DistanceWeightedCE",
     "DynamicRoi",
     "Focal",
     "GeneralizedDice",
+    "ImageDiscriminatorConfig",
     "LogJaccard",
     "LossConfig",
     "MaskRoi",
@@ -79,6 +93,9 @@ __all__ = [
     "OptimConfig",
     "PRESETS",
     "PatchConfig",
+    "PatchDiscriminatorConfig",
+    "PixelDiscriminatorConfig",
+    "PlainDiscriminatorConfig",
     "RoiConfig",
     "RunConfig",
     "SeparableDice",
@@ -89,6 +106,8 @@ __all__ = [
     "UNetConfig",
     "Unit",
     "WeightedCE",
+    "check_discriminator",
+    "discriminator_kinds",
     "from_yaml",
     "loss_kinds",
     "parse_config",

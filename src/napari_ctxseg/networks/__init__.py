@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 
 from napari_ctxseg.config import Config, NetworkConfig, UNetConfig
+from napari_ctxseg.networks.discriminators import DISCRIMINATORS, make_discriminator
 from napari_ctxseg.networks.precision import make_safe
 from napari_ctxseg.networks.unet import build_unet
 
@@ -41,4 +42,4 @@ def make_network(config: Config | dict[str, Any] | str) -> nn.Module:
     return make_safe(NETWORKS[type(checked)](checked))
 
 
-__all__ = ["NETWORKS", "make_network"]
+__all__ = ["DISCRIMINATORS", "NETWORKS", "make_discriminator", "make_network"]
