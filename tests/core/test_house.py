@@ -54,6 +54,7 @@ def tables():
 
     yield "losses", members(config.LossConfig), losses.LOSSES
     yield "networks", members(config.NetworkConfig), networks.NETWORKS
+    yield "discriminators", members(config.DiscriminatorConfig), networks.DISCRIMINATORS
     if hasattr(training, "METHODS"):
         yield "methods", members(config.MethodConfig), training.METHODS
 
@@ -77,6 +78,7 @@ def test_every_kind_can_be_chosen():
     unions = (
         config.LossConfig,
         config.NetworkConfig,
+        config.DiscriminatorConfig,
         config.MethodConfig,
         config.RoiConfig,
         config.OptimConfig,

@@ -1,10 +1,21 @@
 """Frozen configurations, equal in Python, YAML and the form on the screen. No torch here.
 
-Every class with a ``kind`` has exactly one builder in the table of its package (``LOSSES``, ``NETWORKS``, ``METHODS``).
+Every class with a ``kind`` has exactly one builder in the table of its package (``LOSSES``, ``NETWORKS``,
+``DISCRIMINATORS``, ``METHODS``).
 Titles and descriptions are what the person reads: they become labels and tooltips.
 """
 
 from napari_ctxseg.config.base import ADVANCED, OFF_SCREEN, Config, Unit, to_yaml
+from napari_ctxseg.config.discriminators import (
+    ContextDiscriminatorConfig,
+    DiscriminatorConfig,
+    ImageDiscriminatorConfig,
+    PatchDiscriminatorConfig,
+    PixelDiscriminatorConfig,
+    PlainDiscriminatorConfig,
+    check_discriminator,
+    discriminator_kinds,
+)
 from napari_ctxseg.config.losses import (
     PRESETS,
     BalancedCE,
@@ -29,14 +40,6 @@ from napari_ctxseg.config.losses import (
     recommended,
 )
 from napari_ctxseg.config.maps import ContourConfig, DynamicRoi, MaskRoi, RoiConfig, StaticRoi
-from napari_ctxseg.config.networks import (
-    NetworkBase,
-    NetworkConfig,
-    UNetConfig,
-    network_kinds,
-    parse_network,
-)
-from napari_ctxseg.config.preset import preset_note, preset_text, preset_values, presets_of
 from napari_ctxseg.config.methods import (
     AdversaryOptim,
     CGanConfig,
@@ -48,6 +51,14 @@ from napari_ctxseg.config.methods import (
     SupervisedConfig,
     method_kinds,
 )
+from napari_ctxseg.config.networks import (
+    NetworkBase,
+    NetworkConfig,
+    UNetConfig,
+    network_kinds,
+    parse_network,
+)
+from napari_ctxseg.config.preset import preset_note, preset_text, preset_values, presets_of
 from napari_ctxseg.config.run import (
     Annotation,
     AugmentConfig,
@@ -63,33 +74,33 @@ from napari_ctxseg.config.run import (
 )
 
 __all__ = [
-    "method_kinds",
-    "SegGlGanConfig",
-    "RefineConfig",
-    "GanConfig",
-    "CrGanConfig",
-    "CGanConfig",
-    "AdversaryOptim",
     "ADVANCED",
+    "AdversaryOptim",
     "Annotation",
     "AugmentConfig",
     "BalancedCE",
     "BudgetConfig",
+    "CGanConfig",
     "Config",
     "ContextCE",
+    "ContextDiscriminatorConfig",
     "ContourConfig",
     "ContourWeightedCE",
     "ContourWeightedCEDice",
+    "CrGanConfig",
     "CrossEntropy",
     "DataConfig",
     "DeviceConfig",
     "Dice",
     "DiceCE",
     "DilatedBalancedCE",
+    "DiscriminatorConfig",
     "DistanceWeightedCE",
     "DynamicRoi",
     "Focal",
+    "GanConfig",
     "GeneralizedDice",
+    "ImageDiscriminatorConfig",
     "LogJaccard",
     "LossConfig",
     "MaskRoi",
@@ -100,8 +111,13 @@ __all__ = [
     "OptimConfig",
     "PRESETS",
     "PatchConfig",
+    "PatchDiscriminatorConfig",
+    "PixelDiscriminatorConfig",
+    "PlainDiscriminatorConfig",
+    "RefineConfig",
     "RoiConfig",
     "RunConfig",
+    "SegGlGanConfig",
     "SeparableDice",
     "StaticRoi",
     "Sum",
@@ -110,8 +126,11 @@ __all__ = [
     "UNetConfig",
     "Unit",
     "WeightedCE",
+    "check_discriminator",
+    "discriminator_kinds",
     "from_yaml",
     "loss_kinds",
+    "method_kinds",
     "network_kinds",
     "parse_config",
     "parse_loss",

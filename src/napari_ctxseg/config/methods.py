@@ -106,7 +106,7 @@ class SegGlGanConfig(_Adversarial):
 
 
 class CGanConfig(_Adversarial):
-    """cGAN: the discriminator sees the mask beside its image (Rezaei et al. 2018). With `recurrent_unet`: its recurrent form."""
+    """cGAN: the discriminator sees the mask beside its image (Rezaei et al. 2018); recurrent with `recurrent_unet`."""
 
     kind: Literal["cgan"] = "cgan"
     adversarial_weight: float = Field(

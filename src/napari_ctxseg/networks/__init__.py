@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari_ctxseg.config import Config, UNetConfig, parse_network
+from napari_ctxseg.networks.discriminators import DISCRIMINATORS, make_discriminator
 from napari_ctxseg.networks.noise import WithNoise
 from napari_ctxseg.networks.precision import make_safe
 from napari_ctxseg.networks.unet import build_unet
@@ -45,4 +46,4 @@ def make_network(config: Config | dict[str, Any] | str, noise: float = 0.0) -> n
     return WithNoise(make_safe(NETWORKS[type(checked)](more)), noise)
 
 
-__all__ = ["NETWORKS", "make_network"]
+__all__ = ["DISCRIMINATORS", "NETWORKS", "make_discriminator", "make_network"]

@@ -124,7 +124,8 @@ def planes_of(data: DataConfig) -> tuple[int, ...]:
 
 def along(sample: Sample, axis: int) -> Sample:
     """A volume with another axis first, so that it is cut into slices of that plane; the plane is a patient of its own
-    where statistics or sequences belong to one (Rezaei et al. 2018, algorithm 1)."""
+    where statistics or sequences belong to one (Rezaei et al. 2018, algorithm 1).
+    """
     if axis == 0:
         return sample
     order = [axis, *(a for a in range(sample.target.ndim) if a != axis)]

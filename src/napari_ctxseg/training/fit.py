@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_ctxseg.config import CrGanConfig
-
 from napari_ctxseg.training.loop import run_network
 from napari_ctxseg.training.run import RunFolder
 

@@ -21,10 +21,10 @@ from napari_ctxseg.events import (
     StepEnd,
 )
 from napari_ctxseg.training import checkpoint
+from napari_ctxseg.training.methods import make_trainer
 from napari_ctxseg.training.plan import Plan, device_text, make_plan, resolve_device
 from napari_ctxseg.training.preview import Previewer
 from napari_ctxseg.training.run import RunFolder, data_hash
-from napari_ctxseg.training.methods import make_trainer
 from napari_ctxseg.training.supervised import WARM_UP
 
 if TYPE_CHECKING:

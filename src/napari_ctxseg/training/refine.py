@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from napari_ctxseg.composition import compose_classes, error_targets, fit_thresholds
+from napari_ctxseg.composition import compose_classes, error_targets
 from napari_ctxseg.config import CrGanConfig
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.events import Note
 from napari_ctxseg.inference.blocks import Tiles, logit_blocks
 from napari_ctxseg.inference.predictor import load_model
-from napari_ctxseg.networks import make_network
 from napari_ctxseg.networks.discriminators import mask_of
-from napari_ctxseg.networks.refined import Refined, as_composed, beside
+from napari_ctxseg.networks.refined import Refined, beside
 from napari_ctxseg.networks.refinement import error_loss
 from napari_ctxseg.training import checkpoint
 from napari_ctxseg.training.supervised import Step, Trainer
