@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -163,7 +164,11 @@ def main() -> None:
             key = (args.set, row, seed, args.steps)
             if key in {(c["set"], c["row"], c["seed"], c["steps"]) for c in stored()}:
                 continue
-            cell = one(*key)
+            try:
+                cell = one(*key)
+            except subprocess.CalledProcessError as error:
+                print(f"{args.set} {row}, seed {seed}: {error}", flush=True)
+                continue
             # Read again: another process may have added cells meanwhile.
             RESULTS.write_text(json.dumps([*stored(), cell], indent=1) + "\n")
             print(f"{args.set} {row}, seed {seed}: Dice {cell['dice']:.3f}, {cell['train_seconds']} s", flush=True)
