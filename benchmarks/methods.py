@@ -88,7 +88,17 @@ def one(name: str, row: str, seed: int, steps: int) -> dict[str, Any]:
         # No images are kept from training: every row has the same steps and keeps its last weights.
         fixed = ["--set", "data.val=0", "--set", f"budget.val_every={steps}"]
         began = time.monotonic()
-        words = ["train", "--images", images, "--labels", labels, *options, *fixed, "--out", str(folder / "run")]
+        words = [
+            "train",
+            "--images",
+            images,
+            "--labels",
+            labels,
+            *options,
+            *fixed,
+            "--out",
+            str(folder / "run"),
+        ]
         events = [json.loads(line) for line in ctxseg(*words, "--json").splitlines()]
         seconds = time.monotonic() - began
         unseen = listing(folder / "test.txt", test, "images")
@@ -127,10 +137,17 @@ def spread(values: list[float], digits: int = 3) -> str:
 def table(cells: list[dict[str, Any]]) -> str:
     """All cells as Markdown, a table for each data set and budget."""
     text = ["# Losses and methods on the same footing", ""]
-    text += ["Made by `uv run python benchmarks/methods.py --table`; cells by the commands in `methods.py`.", ""]
+    text += [
+        "Made by `uv run python benchmarks/methods.py --table`; cells by the commands in `methods.py`.",
+        "",
+    ]
     kinds = sorted({(c["set"], c["steps"]) for c in cells}, key=lambda k: (k[0] != "sunnybrook", k[1]))
     for name, steps in kinds:
-        text += [f"## {name}, {steps} steps", "", "| row | seeds | Dice | HD95 | precision | recall | seconds |"]
+        text += [
+            f"## {name}, {steps} steps",
+            "",
+            "| row | seeds | Dice | HD95 | precision | recall | seconds |",
+        ]
         text.append("|---|---|---|---|---|---|---|")
         for row in ROWS:
             own = [c for c in cells if (c["set"], c["steps"], c["row"]) == (name, steps, row)]
@@ -171,7 +188,10 @@ def main() -> None:
                 continue
             # Read again: another process may have added cells meanwhile.
             RESULTS.write_text(json.dumps([*stored(), cell], indent=1) + "\n")
-            print(f"{args.set} {row}, seed {seed}: Dice {cell['dice']:.3f}, {cell['train_seconds']} s", flush=True)
+            print(
+                f"{args.set} {row}, seed {seed}: Dice {cell['dice']:.3f}, {cell['train_seconds']} s",
+                flush=True,
+            )
     TABLE.write_text(table(stored()))
 
 

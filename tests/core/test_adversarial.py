@@ -245,7 +245,9 @@ def test_a_healthy_one_is_left_alone() -> None:
 def test_a_nonfinite_discriminator_is_left_alone_and_said(
     cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adversarial, "discriminator_loss", lambda real, fake, target: real.sum() * float("nan"))
+    monkeypatch.setattr(
+        adversarial, "discriminator_loss", lambda real, fake, target: real.sum() * float("nan")
+    )
     trainer = trainer_of(build("gan"), cases)
     before = {n: p.clone() for n, p in trainer._judge.named_parameters()}
     done = trainer.step(0, 4)

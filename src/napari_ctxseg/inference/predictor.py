@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from napari_ctxseg.cases import class_values
+from napari_ctxseg.composition import compose_classes
 from napari_ctxseg.config import DeviceConfig
 from napari_ctxseg.errors import CheckpointError, InputError
 from napari_ctxseg.events import Event, PredictionBlock, PredictionFinished, PredictionProgress
 from napari_ctxseg.inference.blocks import Tiles, logit_blocks
 from napari_ctxseg.inference.tiling import argmax_classes
 from napari_ctxseg.networks import make_network
+from napari_ctxseg.networks.refined import Refined, error_maps
 from napari_ctxseg.training import checkpoint
 from napari_ctxseg.training.data import normalise
 from napari_ctxseg.training.plan import resolve_device
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from napari_ctxseg.cases import Case
@@ -51,6 +55,8 @@ class Model:
     device : torch.device
     precision : str
         ``"32-true"`` or ``"bf16-mixed"``.
+    thresholds : tuple of float, or None
+        Of false negatives and false positives, where the network has a second stage that predicts them (CR-GAN).
     """
 
     network: nn.Module
@@ -59,6 +65,7 @@ class Model:
     tiles: Tiles
     device: torch.device
     precision: str
+    thresholds: tuple[float, float] | None = None
 
     def __call__(self, windows: Tensor) -> Tensor:
         """Logits of some windows, in the model's precision."""
@@ -91,9 +98,18 @@ def load_model(run: Path, device: DeviceConfig | None = None) -> Model:
     path = run if run.is_file() else run / checkpoint.MODEL
     tensors, record = checkpoint.load_tensors(path)
     try:
-        network = make_network(record["network"])
+        network = make_network(record["network"], noise=float(record.get("noise", 0.0)))
         classes = {str(name): int(value) for name, value in record["classes"].items()}
-        tiles = Tiles(int(record["network"]["dims"]), tuple(int(n) for n in record["patch"]))
+        second, thresholds = record.get("second"), None
+        if second is not None:
+            network = Refined(network, make_network(second))
+            thresholds = (float(record["thresholds"][0]), float(record["thresholds"][1]))
+        tiles = Tiles(
+            int(record["network"]["dims"]),
+            tuple(int(n) for n in record["patch"]),
+            tuple(int(axis) for axis in record.get("planes", [0])),
+            2 * (len(classes) + 1) if second is not None else 0,
+        )
         channels = int(record["network"]["in_channels"])
         network.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -101,7 +117,7 @@ def load_model(run: Path, device: DeviceConfig | None = None) -> Model:
             path, f"does not describe a network of this version ({error})", "Train again"
         ) from error
     place = torch.device(resolved.accelerator)
-    return Model(network.eval().to(place), classes, channels, tiles, place, resolved.precision)
+    return Model(network.eval().to(place), classes, channels, tiles, place, resolved.precision, thresholds)
 
 
 def predict(
@@ -139,7 +155,7 @@ def predict(
     began = shown = time.monotonic()
     with torch.inference_mode():
         image = normalise(case.image.channel_array, case.name).to(model.device)
-        for start, logits, done in logit_blocks(model, image, model.tiles):
+        for start, logits, done in logit_blocks(model, image, model.tiles, model.network):
             if logits is not None:
                 yield from _blocks(model, case, start, logits, done)
             elif time.monotonic() - shown > PROGRESS_EVERY:
@@ -151,12 +167,23 @@ def predict(
 
 
 def _blocks(model: Model, case: Case, start: int, logits: Tensor, done: float) -> Iterator[PredictionBlock]:
-    labels = class_values(argmax_classes(logits[None])[0].cpu().numpy(), model.classes)
+    parts: dict[str, NDArray[Any]] = {}
+    if model.thresholds is None:
+        indices = argmax_classes(logits[None])[0].cpu().numpy()
+    else:
+        p, fn, fp = (part.cpu().numpy() for part in error_maps(logits))
+        indices = compose_classes(p, fn, fp, *model.thresholds)
+        parts = {"probabilities": p, "fn": fn, "fp": fp}
+    labels = class_values(indices, model.classes)
+    small = {name: part.astype(np.float16) for name, part in parts.items()}
     if labels.ndim == 2:
-        yield PredictionBlock(case.name, 0, labels, done)
+        yield PredictionBlock(case.name, 0, labels, done, **small, thresholds=model.thresholds)
         return
     for first in range(0, len(labels), BLOCK):
-        yield PredictionBlock(case.name, start + first, labels[first : first + BLOCK], done)
+        some = {name: part[:, first : first + BLOCK] for name, part in small.items()}
+        yield PredictionBlock(
+            case.name, start + first, labels[first : first + BLOCK], done, **some, thresholds=model.thresholds
+        )
 
 
 def _check(model: Model, case: Case) -> None:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_ctxseg.composition import compose_soft
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 class Refined(nn.Module):
@@ -61,15 +56,5 @@ def composed_logits(logits: Tensor, errors: Tensor) -> Tensor:
     p = torch.softmax(logits.float(), dim=1)
     fn, fp = torch.sigmoid(errors.float()).chunk(2, dim=1)
     score = compose_soft(p, fn, fp).clamp(min=1e-4)
-    return (score / score.sum(dim=1, keepdim=True)).log()
-
-
-def as_composed(network: Refined) -> Callable[[Tensor], Tensor]:
-    """The two stages as a function from images to composed logits."""
-
-    def forward(image: Tensor) -> Tensor:
-        out: Tensor = network(image)
-        classes = out.shape[1] // 3
-        return composed_logits(out[:, :classes], out[:, classes:])
-
-    return forward
+    result: Tensor = (score / score.sum(dim=1, keepdim=True)).log()
+    return result

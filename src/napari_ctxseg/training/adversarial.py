@@ -62,9 +62,7 @@ class AdversarialTrainer(Trainer):
                 roi=method.roi if isinstance(method, SegGlGanConfig) else None,
             )
         self._judge = judge
-        self.discriminator, self._judge_optimiser = self._fabric.setup(
-            judge, _optimiser(judge, method.optim)
-        )
+        self.discriminator, self._judge_optimiser = self._fabric.setup(judge, _optimiser(judge, method.optim))
         self._watch = Watch()
 
     def _learn(self, batch: Batch, lr: float, progress: float) -> Step:
@@ -120,7 +118,9 @@ class AdversarialTrainer(Trainer):
         """Gradients of both terms at the network's output, then one pass back through the network for their sum."""
         own = torch.autograd.grad(loss, heads, retain_graph=True, allow_unused=True)
         (adversarial,) = torch.autograd.grad(fooled, heads[:1])
-        both = [torch.zeros_like(head) if grad is None else grad for head, grad in zip(heads, own, strict=True)]
+        both = [
+            torch.zeros_like(head) if grad is None else grad for head, grad in zip(heads, own, strict=True)
+        ]
         norms = {
             "grad_loss": math.sqrt(sum(float(grad.double().pow(2).sum()) for grad in both)),
             "grad_adversarial": float(adversarial.double().norm()),

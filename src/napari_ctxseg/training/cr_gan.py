@@ -7,18 +7,20 @@ own in a folder of its own, so that an interrupted training goes on where it was
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import shutil
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from napari_ctxseg.atomic import write_bytes_atomic
 from napari_ctxseg.config import BudgetConfig, CGanConfig, CrGanConfig
-from napari_ctxseg.errors import CheckpointError, CtxsegError, InputError
+from napari_ctxseg.errors import CheckpointError, InputError
 from napari_ctxseg.events import (
     BudgetSet,
     CheckpointSaved,
@@ -33,15 +35,14 @@ from napari_ctxseg.events import (
 from napari_ctxseg.training import checkpoint
 from napari_ctxseg.training.loop import run_network
 from napari_ctxseg.training.plan import device_text, make_plan, resolve_device
-from napari_ctxseg.training.refine import RefineTrainer, out_of_fold, refine_plan, save_refined
+from napari_ctxseg.training.refine import JointTrainer, RefineTrainer, out_of_fold, refine_plan, save_refined
 from napari_ctxseg.training.run import CONFIG, RunFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from napari_ctxseg.cases import Case
-    from napari_ctxseg.config import RunConfig
+    from napari_ctxseg.config import LossConfig, RunConfig
     from napari_ctxseg.training.plan import Plan
 
 #: Who was in which fold: the proof that no sample of the second stage was predicted by a model that knew its patient.
@@ -131,23 +132,23 @@ def fit_cr_gan(
     resume: bool,
 ) -> Iterator[Event]:
     """All stages of CR-GAN as one run; see `napari_ctxseg.training.fit`."""
-    base = None
-    assert isinstance(config.method, CrGanConfig)
-    if config.method.refine.base is not None:
-        base = base_config(config.method.refine.base)
+    method, base = config.method, None
+    assert isinstance(method, CrGanConfig)
+    if method.refine.base is not None:
+        base = base_config(method.refine.base)
         own = {"network": base.network, "loss": base.loss, "patch": base.patch, "augment": base.augment}
         data = config.data.model_copy(update={"val": base.data.val, "planes": base.data.planes})
         config = config.updated(**own, optim=base.optim, data=data)
     device = resolve_device(config.device)
     torch.set_num_threads(device.threads or 1)
     plan = make_plan(config.updated(device=device), cases)
-    folds = deal([s.group for s in plan.train], config.method.refine.folds)
+    folds = deal([s.group for s in plan.train], method.refine.folds)
     if base is not None:
-        _check_base(config.method.refine.base, plan)
+        _check_base(method.refine.base, plan)
     folder = RunFolder(out, resume=resume)
     if not resume:
         folder.save_config(plan.config)
-    run = _CrGan(plan, cases, folder, folds, base, stop, visible)
+    run = _CrGan(plan, config.loss, cases, folder, folds, base, stop, visible)
     for event in run.all(resume=resume):
         folder.log(event)
         yield event
@@ -163,8 +164,6 @@ def base_config(run: str) -> RunConfig:
     InputError
         If it has been refined already.
     """
-    from pathlib import Path
-
     folder = RunFolder(Path(run), resume=True)
     config = folder.load_config()
     if isinstance(config.method, CrGanConfig):
@@ -176,8 +175,6 @@ def base_config(run: str) -> RunConfig:
 
 def _check_base(run: str | None, plan: Plan) -> None:
     """The base must have been trained on these training patients, and on none of those that are kept apart."""
-    from pathlib import Path
-
     assert run is not None
     _, record = checkpoint.load_tensors(Path(run) / checkpoint.MODEL)
     known = record.get("groups")
@@ -198,6 +195,7 @@ class _CrGan:
     def __init__(
         self,
         plan: Plan,
+        loss: LossConfig,
         cases: Sequence[Case],
         folder: RunFolder,
         folds: Mapping[str, int],
@@ -206,12 +204,14 @@ class _CrGan:
         visible: Callable[[], tuple[str, int] | None] | None,
     ) -> None:
         self.plan, self.cases, self.folder, self.folds, self.base = plan, cases, folder, folds, base
-        self.stop, self.visible = stop, visible
+        # Not the plan's: class weights counted over all patients would tell a fold of those it must not know.
+        self.loss, self.stop, self.visible = loss, stop, visible
         self.config = plan.config
         self.stages = budgets(self.config, base)
         self.started = time.monotonic()
         self.offset = self.skipped = 0
-        self.first_steps = base.budget.steps if base else self.stages.first and self.stages.first.steps
+        known = base.budget if base is not None else self.stages.first
+        self.first_steps = known.steps if known is not None else None
         self.second_steps = self.stages.second.steps
         self.stopped = False
         self.last: RunFinished | None = None
@@ -246,7 +246,7 @@ class _CrGan:
             if self.stopped:
                 break
         if not self.stopped:
-            self._save()
+            yield from self._save()
         seconds = time.monotonic() - self.started
         dice = self.last.dice if self.last is not None else None
         run = str(self.folder.path)
@@ -288,6 +288,7 @@ class _CrGan:
                 data=data,
                 budget=BudgetConfig(steps=steps, val_every=steps),
                 device=self.config.device,
+                loss=self.loss,
                 seed=self.config.seed + 1 + fold,
             )
             others = {name for name, number in self.folds.items() if number != fold}
@@ -310,8 +311,6 @@ class _CrGan:
     def _joint(self) -> Iterator[Event]:
         if not self.method.refine.joint:
             return
-        from napari_ctxseg.training.refine import JointTrainer
-
         yield Note("Both stages are trained together")
         plan = replace(
             self.plan,
@@ -326,14 +325,17 @@ class _CrGan:
         )
         first, second = self.first_run, self.folder.path / SECOND
         yield from self._run(
-            JOINT, plan.config, self.cases, curve=True, plan=plan, make=lambda p: JointTrainer(p, first, second)
+            JOINT,
+            plan.config,
+            self.cases,
+            curve=True,
+            plan=plan,
+            make=lambda p: JointTrainer(p, first, second),
         )
 
     @property
     def first_run(self) -> Path:
         """Folder of the first stage."""
-        from pathlib import Path
-
         base = self.method.refine.base
         return self.folder.path / FIRST if base is None else Path(base)
 
@@ -398,9 +400,17 @@ class _CrGan:
             return replace(event, step=event.step + self.offset, best=False) if curve else None
         return None if isinstance(event, RunStarted) else event
 
-    def _save(self) -> None:
-        joint = self.folder.path / JOINT if self.method.refine.joint else None
-        save_refined(self.plan, self.first_run, self.folder.path / SECOND, joint, self.folder.path, self.offset)
+    def _save(self) -> Iterator[Note]:
+        path = self.folder.path
+        joint = path / JOINT if self.method.refine.joint else None
+        found = save_refined(self.plan, self.first_run, path / SECOND, joint, path, self.offset)
+        if found is None:
+            yield Note("No patients are kept apart to fit the thresholds on: both are 0.5", "warning")
+        else:
+            yield Note(
+                f"Thresholds fitted on validation: false negatives {found.fn}, false positives {found.fp}; "
+                f"Dice {_text(found.dice)}, of the first stage alone {_text(found.stage1)}"
+            )
 
 
 def _begun(out: Path) -> bool:
@@ -413,11 +423,12 @@ def _begun(out: Path) -> bool:
     return False
 
 
+def _text(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}"
+
+
 def _seconds_per_step(run: str | None) -> float | None:
     """Median time of a run's steps, from its metrics."""
-    import csv
-    from pathlib import Path
-
     if run is None:
         return None
     try:
@@ -426,6 +437,3 @@ def _seconds_per_step(run: str | None) -> float | None:
     except (OSError, KeyError, ValueError):
         return None
     return times[len(times) // 2] if times else None
-
-
-__all__ = ["CtxsegError", "base_config", "budgets", "deal", "fit_cr_gan"]

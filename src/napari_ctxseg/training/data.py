@@ -142,9 +142,7 @@ def along(sample: Sample, axis: int) -> Sample:
 def in_planes(samples: Sequence[Sample], planes: Sequence[int]) -> list[Sample]:
     """Every volume once for each plane; 2-D images as they are."""
     return [
-        along(sample, axis)
-        for sample in samples
-        for axis in (planes if sample.target.ndim == 3 else (0,))
+        along(sample, axis) for sample in samples for axis in (planes if sample.target.ndim == 3 else (0,))
     ]
 
 

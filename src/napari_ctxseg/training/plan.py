@@ -116,7 +116,9 @@ def _sequence(config: RunConfig, network: NetworkBase, batch: int) -> int:
     return min(batch, max(2, batch // 2))
 
 
-def _check_method(config: RunConfig, network: NetworkBase, size: Sequence[int], train: Sequence[Sample]) -> None:
+def _check_method(
+    config: RunConfig, network: NetworkBase, size: Sequence[int], train: Sequence[Sample]
+) -> None:
     """Refuse what a method cannot do with this network and these patients."""
     method = config.method
     if not isinstance(method, SupervisedConfig) and method.adversarial_weight > 0:

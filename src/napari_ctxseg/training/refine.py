@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from napari_ctxseg.composition import compose_classes, error_targets
-from napari_ctxseg.config import CrGanConfig
+from napari_ctxseg.composition import compose_classes, error_targets, fit_thresholds
+from napari_ctxseg.config import BudgetConfig, CrGanConfig
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.events import Note
 from napari_ctxseg.inference.blocks import Tiles, logit_blocks
 from napari_ctxseg.inference.predictor import load_model
-from napari_ctxseg.networks.discriminators import mask_of
-from napari_ctxseg.networks.refined import Refined, beside
+from napari_ctxseg.networks.adversarial import mask_of
+from napari_ctxseg.networks.refined import Refined, beside, composed_logits, error_maps
 from napari_ctxseg.networks.refinement import error_loss
 from napari_ctxseg.training import checkpoint
 from napari_ctxseg.training.supervised import Step, Trainer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from pathlib import Path
 
-    from napari_ctxseg.config import BudgetConfig
+    from napari_ctxseg.composition import Case as Maps
+    from napari_ctxseg.composition import Thresholds
     from napari_ctxseg.inference.predictor import Model
     from napari_ctxseg.training.data import Sample
     from napari_ctxseg.training.patches import Batch
@@ -103,40 +104,129 @@ class RefineTrainer(Trainer):
     plan : Plan
         Of the second stage: training samples hold the first stage's probabilities as their last channels.
     first : Path
-        Run of the first stage.
+        Run of the first stage, which validation and previews go through.
     """
 
     def __init__(self, plan: Plan, first: Path) -> None:
-        self._geometry_only = len(plan.classes) + 1
+        self.geometry_only = len(plan.classes) + 1
         super().__init__(plan)
-        self.first = load_model(first, plan.config.device)
-        self._both = Refined(self.first.network, self._plain).eval()
-        assert plan.config.patch.size is not None
-        # Windows of the first stage: its errors are what it makes of them.
-        self.tiles = Tiles(self.tiles.dims, self.tiles.size, self.tiles.planes)
         method = plan.config.method
         assert isinstance(method, CrGanConfig)
+        self.first = load_model(first, plan.config.device)
+        self._both = Refined(self.first.network, self._plain)
+        self.tiles = replace(self.tiles, apart=2 * self._classes)
         self._error_loss = error_loss(method.refine.loss)
+
+    @property
+    def _noise(self) -> float:
+        return 0.0
 
     def _learn(self, batch: Batch, lr: float, progress: float) -> Step:
         image, target = batch.image.to(self.device), batch.target.to(self.device)
         image, p = image[:, : -self._classes], image[:, -self._classes :]
-        hard = mask_of(p.max(dim=1).indices, self._classes)
-        missed, made_up = error_targets(mask_of(target, self._classes), hard)
+        missed, made_up = error_targets(
+            mask_of(target, self._classes), mask_of(p.max(dim=1).indices, self._classes)
+        )
+        truth = torch.cat([missed, made_up], dim=1)
         heads = self._heads(beside(image, p), batch)
-        loss = heads[0].sum() * 0.0
-        for head in heads:
-            loss = loss + self._error_loss(head, torch.cat([missed, made_up], dim=1), target >= 0)
+        loss = torch.stack([self._error_loss(head, truth, target >= 0) for head in heads]).sum()
         self._optimiser.zero_grad()
         self._fabric.backward(loss)
         return Step(self._apply(loss), lr)
 
+    def maps(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Probabilities of the first stage, false negatives and false positives, each ``(K, *S)``, on the CPU."""
+        return whole_maps(self._both.eval(), image.to(self.device), self.tiles, self._run)
+
     def segment(self, image: Tensor) -> Tensor:
         """Class indices of both stages together."""
-        self.network.eval()
-        _, p, fn, fp = self.maps(image[: self._plan.config.data and self._channels])
-        return compose_classes(p, fn, fp, *THRESHOLDS)
+        result: Tensor = compose_classes(*self.maps(image), *THRESHOLDS)
+        return result
 
-    def maps(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """First-stage labels, probabilities, false negatives and false positives of a whole image."""
-        raise NotImplementedError
+    def _run(self, windows: Tensor) -> Tensor:
+        with self._fabric.autocast():
+            out: Tensor = self._both(windows)
+        return out
+
+
+def whole_maps(
+    network: nn.Module, image: Tensor, tiles: Tiles, run: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What `Refined` says of a whole image, ``(C, *S)`` -> three of ``(K, *S)``, on the CPU."""
+    with torch.no_grad():
+        blocks = [
+            logits.cpu() for _, logits, _ in logit_blocks(run, image, tiles, network) if logits is not None
+        ]
+    return error_maps(torch.cat(blocks, dim=1) if len(blocks) > 1 else blocks[0])
+
+
+class JointTrainer(Trainer):
+    """Trains both stages together through ``clip(p + fn - fp, 0, 1)``, from where each of them had come to.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of the first stage's data.
+    first, second : Path
+        Their runs.
+    """
+
+    def __init__(self, plan: Plan, first: Path, second: Path) -> None:
+        self._runs = first, second
+        super().__init__(plan)
+
+    def _build(self) -> nn.Module:
+        device = self._plan.config.device
+        one, two = (load_model(run, device).network.cpu() for run in self._runs)
+        return Composed(Refined(one, two)).train()
+
+
+class Composed(nn.Module):
+    """Both stages as one network of classes."""
+
+    def __init__(self, both: Refined) -> None:
+        super().__init__()
+        self.both = both
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits of the composition, ``(B, C, *S)`` -> ``(B, K, *S)``."""
+        out: Tensor = self.both(image)
+        classes = out.shape[1] // 3
+        return composed_logits(out[:, :classes], out[:, classes:])
+
+
+def save_refined(
+    plan: Plan, first: Path, second: Path, joint: Path | None, out: Path, step: int
+) -> Thresholds | None:
+    """Write both stages as one model, with thresholds fitted on the validation cases.
+
+    Returns
+    -------
+    Thresholds or None
+        None where no cases are kept apart; the thresholds are then the middle ones.
+    """
+    one, record = checkpoint.load_tensors(first / checkpoint.MODEL)
+    two, other = checkpoint.load_tensors(second / checkpoint.MODEL)
+    tensors = checkpoint.prefixed(one, "first") | checkpoint.prefixed(two, "second")
+    if joint is not None:
+        both, _ = checkpoint.load_tensors(joint / checkpoint.MODEL)
+        tensors = checkpoint.without_prefix(both, "both")
+    meta = {
+        **{name: record[name] for name in ("classes", "network", "patch", "planes", "noise", "groups")},
+        "step": step,
+        "second": other["network"],
+    }
+    path = out / checkpoint.MODEL
+    checkpoint.save_tensors(path, tensors, meta | {"thresholds": THRESHOLDS})
+    if not plan.val:
+        return None
+    model = load_model(out, plan.config.device)
+    found = fit_thresholds(_validation(model, plan))
+    checkpoint.save_tensors(path, tensors, meta | {"thresholds": (found.fn, found.fp)})
+    return found
+
+
+def _validation(model: Model, plan: Plan) -> Iterator[Maps]:
+    for sample in plan.watched:
+        p, fn, fp = whole_maps(model.network, sample.image.to(model.device), model.tiles, model)
+        yield p.numpy(), fn.numpy(), fp.numpy(), sample.target.numpy()

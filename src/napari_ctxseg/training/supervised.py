@@ -21,7 +21,7 @@ from napari_ctxseg.training.patches import PatchSampler
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from napari_ctxseg.training.patches import Batch
     from napari_ctxseg.training.plan import Plan
@@ -73,7 +73,7 @@ class Trainer:
         self._fabric = Fabric(accelerator=accelerator, devices=1, precision=config.device.precision)  # type: ignore[arg-type]
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
-            network = make_network(config.network, self._noise)
+            network = self._build()
         self._plain = network
         optimiser = torch.optim.AdamW(
             network.parameters(), lr=config.optim.lr or 0.0, weight_decay=config.optim.weight_decay
@@ -95,6 +95,9 @@ class Trainer:
         )
         self._classes = len(plan.classes) + 1
         self.skipped_in_a_row = 0
+
+    def _build(self) -> nn.Module:
+        return make_network(self._plan.config.network, self._noise)
 
     @property
     def _noise(self) -> float:
@@ -179,7 +182,9 @@ class Trainer:
         rows = []
         for sample in self._plan.watched:
             image, target = sample.image, sample.target
-            if target.ndim > self.tiles.dims and self.tiles.planes == (0,):  # slices without any label cannot be judged
+            if target.ndim > self.tiles.dims and self.tiles.planes == (
+                0,
+            ):  # slices without any label cannot be judged
                 keep = (target >= 0).flatten(1).any(dim=1)
                 image, target = image[:, keep], target[keep]
             rows.append(dice_of(self.segment(image), target, self._classes))
