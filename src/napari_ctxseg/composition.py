@@ -199,7 +199,7 @@ def _table(
 
     alone = masks(np.inf, np.inf, slice(None))
     size, overlap = alone.sum(axis=1), (alone & drawn).sum(axis=1)
-    hot: NDArray[np.bool_] = ((fn > grid[0]) | (fp > grid[0])).any(axis=0)
+    hot = np.asarray(((fn > grid[0]) | (fp > grid[0])).any(axis=0))
     cold_size = size - alone[:, hot].sum(axis=1)
     cold_overlap = overlap - (alone & drawn)[:, hot].sum(axis=1)
     total = drawn.sum(axis=1)
