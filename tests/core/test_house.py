@@ -29,7 +29,19 @@ MODULES = sorted(
 SCREEN = {"napari", "qtpy", "magicgui", "superqt", "vispy", "PyQt6", "PySide6", "PyQt5", "PySide2"}
 TORCH = {"torch", "monai", "lightning_fabric", "triton"}
 #: Below the engine, and free of torch: what a dock may import.
-FLOOR = ("config", "events", "image", "errors", "atomic", "cases", "dataset", "io", "phantom", "evaluation")
+FLOOR = (
+    "config",
+    "composition",
+    "events",
+    "image",
+    "errors",
+    "atomic",
+    "cases",
+    "dataset",
+    "io",
+    "phantom",
+    "evaluation",
+)
 
 COMMANDS = ("pip install uv && uv run ctxseg demo", "pip install uv && uv run pytest")
 MOST_LINES = 400

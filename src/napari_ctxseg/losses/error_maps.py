@@ -1,0 +1,131 @@
+"""Losses of error masks: every channel is a problem of its own, an error or none, in which errors are very sparse."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from napari_ctxseg.image import IGNORE
+from napari_ctxseg.losses import Loss, make_loss
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Name -> configuration of the loss of each channel's two classes, "no error" and "error".
+ERROR_LOSSES: dict[str, dict[str, Any]] = {
+    "bce_dice": {"kind": "dice_ce"},
+    "focal": {"kind": "focal"},
+    "dilated": {"kind": "dilated_balanced_ce", "radius": 5, "unit": "px"},
+}
+#: The released form, for a tanh.
+MSE = "mse"
+
+
+class ErrorLoss(nn.Module):
+    """Any loss of logits and class indices, over channels instead of classes.
+
+    The softmax of ``(0, z)`` is the sigmoid of z, so that every loss of the package serves: its cross-entropy is the binary
+    one, its Dice that of the errors (0 where a channel of a sample has none). Channels and samples count the same.
+
+    Parameters
+    ----------
+    loss : Loss
+    """
+
+    def __init__(self, loss: Loss) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(
+        self,
+        logits: Tensor | tuple[Tensor, ...],
+        errors: Tensor,
+        labelled: Tensor | None = None,
+        spacing: Sequence[float] | None = None,
+    ) -> Tensor:
+        """Loss of a batch.
+
+        Parameters
+        ----------
+        logits : Tensor, shape ``(B, K, *S)``, or a tuple of them
+        errors : Tensor, shape ``(B, K, *S)``
+            0 or 1.
+        labelled : Tensor of bool, shape ``(B, *S)`` or ``(B, K, *S)``, optional
+            Elsewhere the errors are unknown.
+        spacing : sequence of float, optional
+            One number per spatial axis.
+
+        Returns
+        -------
+        Tensor
+            A scalar with a graph.
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit.
+        """
+        heads = list(logits) if isinstance(logits, tuple | list) else [logits]
+        known = _known(errors, labelled)
+        target = torch.where(known, (errors > 0.5).long(), IGNORE).flatten(0, 1)
+        pairs = []
+        for head in heads:
+            if head.shape != errors.shape:
+                raise ValueError(
+                    f"logits {tuple(head.shape)} and errors {tuple(errors.shape)} differ in shape"
+                )
+            z = head.to(torch.promote_types(head.dtype, torch.float32)).flatten(0, 1)
+            pairs.append(torch.stack([torch.zeros_like(z), z], dim=1))
+        total: Tensor = self.loss(tuple(pairs), target, spacing)
+        return total
+
+
+class TanhLoss(nn.Module):
+    """Mean squared distance between a tanh and errors mapped to -1 and 1, as released with CR-GAN."""
+
+    def forward(
+        self,
+        logits: Tensor | tuple[Tensor, ...],
+        errors: Tensor,
+        labelled: Tensor | None = None,
+        spacing: Sequence[float] | None = None,
+    ) -> Tensor:
+        """Loss of a batch, heads added; parameters as in `ErrorLoss`."""
+        heads = list(logits) if isinstance(logits, tuple | list) else [logits]
+        known = _known(errors, labelled)
+        total = heads[0].sum() * 0.0
+        for head in heads:
+            z = head.to(torch.promote_types(head.dtype, torch.float32))
+            apart = (z.tanh() - (2 * errors.to(z.dtype) - 1)) ** 2
+            total = total + (apart * known).sum() / known.sum().clamp(min=1)
+        return total
+
+
+def _known(errors: Tensor, labelled: Tensor | None) -> Tensor:
+    if labelled is None:
+        return torch.ones_like(errors, dtype=torch.bool)
+    return (labelled if labelled.ndim == errors.ndim else labelled.unsqueeze(1)).expand(errors.shape)
+
+
+def make_error_loss(name: str = "bce_dice") -> ErrorLoss | TanhLoss:
+    """Build the loss of a refinement network.
+
+    Parameters
+    ----------
+    name : {"bce_dice", "focal", "dilated", "mse"}
+        ``mse`` is the released form and goes with the head ``tanh``, all others with ``sigmoid``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such loss.
+    """
+    if name == MSE:
+        return TanhLoss()
+    if name not in ERROR_LOSSES:
+        raise ValueError(
+            f"loss of error masks must be one of {', '.join([*ERROR_LOSSES, MSE])}, got {name!r}"
+        )
+    return ErrorLoss(make_loss(ERROR_LOSSES[name]))
