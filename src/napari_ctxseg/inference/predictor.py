@@ -19,6 +19,7 @@ from napari_ctxseg.inference.blocks import Tiles, logit_blocks
 from napari_ctxseg.inference.tiling import argmax_classes
 from napari_ctxseg.networks import make_network
 from napari_ctxseg.networks.refined import Refined, error_maps
+from napari_ctxseg.networks.refinement import make_refinement
 from napari_ctxseg.training import checkpoint
 from napari_ctxseg.training.data import normalise
 from napari_ctxseg.training.plan import resolve_device
@@ -102,7 +103,14 @@ def load_model(run: Path, device: DeviceConfig | None = None) -> Model:
         classes = {str(name): int(value) for name, value in record["classes"].items()}
         second, thresholds = record.get("second"), None
         if second is not None:
-            network = Refined(network, make_network(second))
+            refinement = make_refinement(
+                second,
+                dims=int(second["dims"]),
+                image_channels=int(record["network"]["in_channels"]),
+                classes=len(classes) + 1,
+                head=record["head"],
+            )
+            network = Refined(network, refinement)
             thresholds = (float(record["thresholds"][0]), float(record["thresholds"][1]))
         tiles = Tiles(
             int(record["network"]["dims"]),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from napari_ctxseg.composition import compose_soft
+from napari_ctxseg.networks.refinement import split_errors
+
+if TYPE_CHECKING:
+    from napari_ctxseg.networks.refinement import RefinementNetwork
 
 
 class Refined(nn.Module):
@@ -15,34 +20,37 @@ class Refined(nn.Module):
     Parameters
     ----------
     first : nn.Module
-        ``(B, C_in, *S)`` -> logits ``(B, K, *S)``.
-    second : nn.Module
-        ``(B, C_in + 2 K, *S)`` -> logits ``(B, 2 K, *S)``: false negatives of the K classes, then false positives.
+        ``(B, C, *S)`` -> logits ``(B, K, *S)``.
+    second : RefinementNetwork
+        Of K classes.
     """
 
-    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+    def __init__(self, first: nn.Module, second: RefinementNetwork) -> None:
         super().__init__()
         self.first, self.second = first, second
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits of the first stage and of its errors, ``(B, C_in, *S)`` -> ``(B, 3 K, *S)``."""
-        logits = only(self.first(image))
-        return torch.cat([logits, self.errors(image, torch.softmax(logits.float(), dim=1))], dim=1)
-
-    def errors(self, image: Tensor, probabilities: Tensor) -> Tensor:
-        """Logits of the errors, ``(B, C_in, *S)`` and ``(B, K, *S)`` -> ``(B, 2 K, *S)``."""
-        return only(self.second(beside(image, probabilities)))
-
-
-def only(out: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """The head that predicts."""
-    return out if isinstance(out, Tensor) else out[0]
+        """Logits of the K classes, of their false negatives and of their false positives, ``(B, 3 K, *S)``."""
+        logits = _only(self.first(image))
+        errors = _only(self.second(image, torch.softmax(logits.float(), dim=1)))
+        # (tanh z + 1) / 2 is the sigmoid of 2 z.
+        scale = 2.0 if self.second.head == "tanh" else 1.0
+        return torch.cat([logits, *(part * scale for part in split_errors(errors))], dim=1)
 
 
-def beside(image: Tensor, probabilities: Tensor) -> Tensor:
-    """What the second stage sees: the image, the first stage's probabilities and its decision."""
-    hard = functional.one_hot(probabilities.max(dim=1).indices, probabilities.shape[1])
-    return torch.cat([image, probabilities, hard.movedim(-1, 1).to(image.dtype)], dim=1)
+class Composed(nn.Module):
+    """Both stages as one network of classes, which can be trained through."""
+
+    def __init__(self, both: Refined) -> None:
+        super().__init__()
+        self.both = both
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logarithm of ``clip(p + fn - fp, 0, 1)``, normalised: ``(B, C, *S)`` -> ``(B, K, *S)``."""
+        p, fn, fp = error_maps(self.both(image), axis=1)
+        score = compose_soft(p, fn, fp).clamp(min=1e-4)
+        result: Tensor = (score / score.sum(dim=1, keepdim=True)).log()
+        return result
 
 
 def error_maps(out: Tensor, axis: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -51,10 +59,6 @@ def error_maps(out: Tensor, axis: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     return torch.softmax(logits, dim=axis), torch.sigmoid(missed), torch.sigmoid(made_up)
 
 
-def composed_logits(logits: Tensor, errors: Tensor) -> Tensor:
-    """Both stages' answer as logits that can be trained on: the logarithm of ``clip(p + fn - fp, 0, 1)``, normalised."""
-    p = torch.softmax(logits.float(), dim=1)
-    fn, fp = torch.sigmoid(errors.float()).chunk(2, dim=1)
-    score = compose_soft(p, fn, fp).clamp(min=1e-4)
-    result: Tensor = (score / score.sum(dim=1, keepdim=True)).log()
-    return result
+def _only(out: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """The head that predicts."""
+    return out if isinstance(out, Tensor) else out[0]

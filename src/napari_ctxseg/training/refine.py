@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from napari_ctxseg.composition import compose_classes, error_targets, fit_thresholds
+from napari_ctxseg.composition import compose_classes, fit_thresholds
 from napari_ctxseg.config import BudgetConfig, CrGanConfig
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.events import Note
 from napari_ctxseg.inference.blocks import Tiles, logit_blocks
 from napari_ctxseg.inference.predictor import load_model
+from napari_ctxseg.losses.error_maps import make_error_loss
 from napari_ctxseg.networks.adversarial import mask_of
-from napari_ctxseg.networks.refined import Refined, beside, composed_logits, error_maps
-from napari_ctxseg.networks.refinement import error_loss
+from napari_ctxseg.networks.patients import patients_of
+from napari_ctxseg.networks.refined import Composed, Refined, error_maps
+from napari_ctxseg.networks.refinement import RefinementNetwork, error_channels, hard_masks, make_refinement
 from napari_ctxseg.training import checkpoint
 from napari_ctxseg.training.supervised import Step, Trainer
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from napari_ctxseg.composition import Case as Maps
     from napari_ctxseg.composition import Thresholds
     from napari_ctxseg.inference.predictor import Model
+    from napari_ctxseg.networks.refinement import Head
     from napari_ctxseg.training.data import Sample
     from napari_ctxseg.training.patches import Batch
     from napari_ctxseg.training.plan import Plan
@@ -109,34 +112,42 @@ class RefineTrainer(Trainer):
 
     def __init__(self, plan: Plan, first: Path) -> None:
         self.geometry_only = len(plan.classes) + 1
-        super().__init__(plan)
         method = plan.config.method
         assert isinstance(method, CrGanConfig)
-        self.first = load_model(first, plan.config.device)
-        self._both = Refined(self.first.network, self._plain)
+        self._refine = method.refine
+        self._channels = (plan.config.network.in_channels or 0) - 2 * self.geometry_only
+        super().__init__(plan)
+        assert isinstance(self._plain, RefinementNetwork)
+        self._both = Refined(load_model(first, plan.config.device).network, self._plain)
         self.tiles = replace(self.tiles, apart=2 * self._classes)
-        self._error_loss = error_loss(method.refine.loss)
+        self._error_loss = make_error_loss(self._refine.loss)
 
-    @property
-    def _noise(self) -> float:
-        return 0.0
+    def _build(self) -> nn.Module:
+        network = self._plan.config.network
+        return make_refinement(
+            network,
+            dims=network.dims,
+            image_channels=self._channels,
+            classes=self.geometry_only,
+            head=head_of(self._refine.loss),
+        )
 
     def _learn(self, batch: Batch, lr: float, progress: float) -> Step:
         image, target = batch.image.to(self.device), batch.target.to(self.device)
         image, p = image[:, : -self._classes], image[:, -self._classes :]
-        missed, made_up = error_targets(
-            mask_of(target, self._classes), mask_of(p.max(dim=1).indices, self._classes)
-        )
-        truth = torch.cat([missed, made_up], dim=1)
-        heads = self._heads(beside(image, p), batch)
-        loss = torch.stack([self._error_loss(head, truth, target >= 0) for head in heads]).sum()
+        errors = error_channels(mask_of(target, self._classes), hard_masks(p))
+        with patients_of(self._plain, batch.sequences):
+            logits = self.network(image, p)
+        loss = self._error_loss(logits, errors, target >= 0)
         self._optimiser.zero_grad()
         self._fabric.backward(loss)
         return Step(self._apply(loss), lr)
 
     def maps(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Probabilities of the first stage, false negatives and false positives, each ``(K, *S)``, on the CPU."""
-        return whole_maps(self._both.eval(), image.to(self.device), self.tiles, self._run)
+        # A training image brings the first stage's probabilities along; here they are made anew.
+        own = image[: len(image) - self.geometry_only] if len(image) > self._channels else image
+        return whole_maps(self._both.eval(), own.to(self.device), self.tiles, self._run)
 
     def segment(self, image: Tensor) -> Tensor:
         """Class indices of both stages together."""
@@ -147,6 +158,11 @@ class RefineTrainer(Trainer):
         with self._fabric.autocast():
             out: Tensor = self._both(windows)
         return out
+
+
+def head_of(loss: str) -> Head:
+    """What makes errors of the second stage's output: the released form ends in a tanh."""
+    return "tanh" if loss == "mse" else "sigmoid"
 
 
 def whole_maps(
@@ -176,23 +192,19 @@ class JointTrainer(Trainer):
         super().__init__(plan)
 
     def _build(self) -> nn.Module:
-        device = self._plan.config.device
-        one, two = (load_model(run, device).network.cpu() for run in self._runs)
-        return Composed(Refined(one, two)).train()
-
-
-class Composed(nn.Module):
-    """Both stages as one network of classes."""
-
-    def __init__(self, both: Refined) -> None:
-        super().__init__()
-        self.both = both
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Logits of the composition, ``(B, C, *S)`` -> ``(B, K, *S)``."""
-        out: Tensor = self.both(image)
-        classes = out.shape[1] // 3
-        return composed_logits(out[:, :classes], out[:, classes:])
+        first, second = self._runs
+        config, method = self._plan.config, self._plan.config.method
+        assert isinstance(method, CrGanConfig)
+        tensors, record = checkpoint.load_tensors(second / checkpoint.MODEL)
+        refinement = make_refinement(
+            record["network"],
+            dims=config.network.dims,
+            image_channels=config.network.in_channels or 0,
+            classes=len(self._plan.classes) + 1,
+            head=head_of(method.refine.loss),
+        )
+        refinement.load_state_dict(tensors)
+        return Composed(Refined(load_model(first, config.device).network.cpu(), refinement)).train()
 
 
 def save_refined(
@@ -205,6 +217,8 @@ def save_refined(
     Thresholds or None
         None where no cases are kept apart; the thresholds are then the middle ones.
     """
+    method = plan.config.method
+    assert isinstance(method, CrGanConfig)
     one, record = checkpoint.load_tensors(first / checkpoint.MODEL)
     two, other = checkpoint.load_tensors(second / checkpoint.MODEL)
     tensors = checkpoint.prefixed(one, "first") | checkpoint.prefixed(two, "second")
@@ -215,6 +229,7 @@ def save_refined(
         **{name: record[name] for name in ("classes", "network", "patch", "planes", "noise", "groups")},
         "step": step,
         "second": other["network"],
+        "head": head_of(method.refine.loss),
     }
     path = out / checkpoint.MODEL
     checkpoint.save_tensors(path, tensors, meta | {"thresholds": THRESHOLDS})

@@ -140,6 +140,6 @@ def data_hash(samples: Sequence[Sample]) -> str:
     digest = hashlib.sha256()
     for sample in samples:
         digest.update(f"{sample.name}|{sample.group}|{tuple(sample.image.shape)}|{sample.spacing}".encode())
-        digest.update(sample.target.numpy().data)
-        digest.update(sample.image.numpy().data)
+        digest.update(sample.target.contiguous().numpy().data)
+        digest.update(sample.image.contiguous().numpy().data)
     return digest.hexdigest()
