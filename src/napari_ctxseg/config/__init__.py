@@ -50,6 +50,7 @@ from napari_ctxseg.config.methods import (
     SegGlGanConfig,
     SupervisedConfig,
     method_kinds,
+    parse_method,
 )
 from napari_ctxseg.config.networks import (
     NetworkBase,
@@ -134,6 +135,7 @@ __all__ = [
     "network_kinds",
     "parse_config",
     "parse_loss",
+    "parse_method",
     "parse_network",
     "preset_note",
     "preset_text",

@@ -89,7 +89,7 @@ def make_plan(config: RunConfig, cases: Sequence[Case]) -> Plan:
         train, val = samples, []
         notes.append("Too few labelled images to keep some apart: the curve is measured on training images")
     network = config.network.filled(samples[0].image.shape[0], len(classes) + 1)
-    size = config.patch.size or patch_size(train, network)
+    size = config.patch.size or patch_size(train, network, _discriminator_needs(config))
     _check_patch(size, network)
     network = network.for_patch(size)
     batch = config.patch.batch or (8 if network.dims == 2 else 4)
@@ -182,9 +182,18 @@ def _check_cases(cases: Sequence[Case], config: RunConfig) -> None:
             raise InputError(case.name, "is a single 2-D image, but the model is 3-D", "Choose dims 2")
 
 
-def patch_size(samples: Sequence[Sample], network: NetworkBase) -> tuple[int, ...]:
+def _discriminator_needs(config: RunConfig) -> int:
+    """Shortest side of a patch that the method's discriminator can judge; 1 without any."""
+    method = config.method
+    if isinstance(method, SupervisedConfig) or method.adversarial_weight == 0:
+        return 1
+    return int(method.discriminator.smallest)
+
+
+def patch_size(samples: Sequence[Sample], network: NetworkBase, shortest: int = 1) -> tuple[int, ...]:
     """Patch that covers a typical image as far as memory and time allow, in multiples of the network's stride."""
-    dims, stride, least = network.dims, network.stride, network.smallest
+    dims, stride = network.dims, network.stride
+    least = tuple(max(n, math.ceil(shortest / s) * s) for n, s in zip(network.smallest, stride, strict=True))
     shapes = np.array([s.target.shape[-dims:] for s in samples])
     typical = np.median(shapes, axis=0)
     size = [
