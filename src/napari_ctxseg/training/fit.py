@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_ctxseg.config import CrGanConfig
-from napari_ctxseg.training.cr_gan import fit_cr_gan
 from napari_ctxseg.training.loop import run_network
 from napari_ctxseg.training.run import RunFolder
 
@@ -61,5 +60,10 @@ def fit(
     """
     if resume:
         config = RunFolder(out, resume=True).load_config()
-    run = fit_cr_gan if isinstance(config.method, CrGanConfig) else run_network
-    yield from run(config, cases, out, stop=stop, visible=visible, resume=resume)
+    if isinstance(config.method, CrGanConfig):
+        # Here, because its second stage predicts with the first one, and prediction needs this package.
+        from napari_ctxseg.training.cr_gan import fit_cr_gan
+
+        yield from fit_cr_gan(config, cases, out, stop=stop, visible=visible, resume=resume)
+    else:
+        yield from run_network(config, cases, out, stop=stop, visible=visible, resume=resume)
