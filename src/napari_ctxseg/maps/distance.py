@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from napari_ctxseg.maps.components import Slices
 
+#: Objects whose neighbours are looked for at a time: a bound on memory.
+BLOCK = 64
+
 
 def gap_map(target: Tensor, sigma: float, spacing: Sequence[float]) -> Tensor:
     """``exp(-(d1 + d2)^2 / (2 sigma^2))`` in the background, d1 and d2 to the nearest and second nearest object.
@@ -71,21 +74,24 @@ def _regions(
     low = np.array([[s.start for s in box] for box in boxes]).reshape(len(boxes), len(shape))
     high = np.array([[s.stop for s in box] for box in boxes]).reshape(low.shape) - 1
     starts, stops = low * step, high * step
-    for number in range(len(boxes)):
-        apart = np.maximum(starts - stops[number], starts[number] - stops).clip(0)
-        others = (apart**2).sum(axis=1) <= reach**2 * (1 + 1e-9)
-        others[number] = False
-        if not others.any():
-            continue
-        begin = _edge(starts[number], starts[others], reach)
-        end = -_edge(-stops[number], -stops[others], reach)
-        first = np.minimum(low[number], np.floor(begin / step)).clip(0).astype(int)
-        last = np.maximum(high[number], np.ceil(end / step)).clip(max=np.asarray(shape) - 1).astype(int)
-        yield number, tuple(slice(a, b + 1) for a, b in zip(first.tolist(), last.tolist(), strict=True))
+    for block in range(0, len(boxes), BLOCK):
+        some = slice(block, block + BLOCK)
+        apart = np.maximum(starts - stops[some, None], starts[some, None] - stops).clip(0)
+        meets = (apart**2).sum(axis=2) <= reach**2 * (1 + 1e-9)
+        np.fill_diagonal(meets[:, block:], val=False)
+        begin = _edges(starts[some, None], starts, reach, meets)
+        end = -_edges(-stops[some, None], -stops, reach, meets)
+        first = np.minimum(low[some], np.floor(begin / step)).clip(0)
+        last = np.maximum(high[some], np.ceil(end / step)).clip(max=np.asarray(shape) - 1)
+        for row in np.flatnonzero(meets.any(axis=1)).tolist():
+            box = zip(first[row].tolist(), last[row].tolist(), strict=True)
+            yield block + row, tuple(slice(int(a), int(b) + 1) for a, b in box)
 
 
-def _edge(one: NDArray[np.float64], others: NDArray[np.float64], reach: float) -> NDArray[np.float64]:
-    """Lowest coordinate whose distances to two boxes, which start at `one` and at the other, add up to the reach."""
+def _edges(
+    one: NDArray[np.float64], others: NDArray[np.float64], reach: float, meets: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Lowest coordinates whose distances to two boxes, which start at `one` and at the other, add up to the reach."""
     inner, outer = np.maximum(one, others), np.minimum(one, others)
-    lowest: NDArray[np.float64] = np.maximum(inner - reach, (inner + outer - reach) / 2).min(axis=0)
-    return lowest
+    lowest = np.maximum(inner - reach, (inner + outer - reach) / 2)
+    return np.asarray(lowest.min(axis=1, initial=np.inf, where=meets[..., None]))

@@ -11,7 +11,7 @@ import torch
 from scipy import ndimage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -162,17 +162,16 @@ class Ruler:
         reach = min(self.reach[axis], n - 1)
         table = ((np.arange(-reach, reach + 1) * self.steps[axis]) ** 2).astype(lines.dtype)[:, None]
         result = np.empty((n, columns), lines.dtype)
+        meetings = list(_meetings(m, first, n, reach))
         width = max(1, CHUNK // n)
         least, sums = self.empty((n, min(width, columns))), np.empty((n, min(width, columns)), lines.dtype)
         for start in range(0, columns, width):
             chunk = lines[:, start : start + width]
             block = least[:, : chunk.shape[1]]
             block.fill(self.nothing)
-            for row in range(m):
-                low, high = max(first + row - reach, 0), min(first + row + reach + 1, n)
-                steps = table[low - first - row + reach : high - first - row + reach]
-                total = np.add(chunk[row], steps, out=sums[low:high, : chunk.shape[1]])
-                np.minimum(block[low:high], total, out=block[low:high])
+            for source, goal, steps in meetings:
+                total = np.add(chunk[source], table[steps], out=sums[goal, : chunk.shape[1]])
+                np.minimum(block[goal], total, out=block[goal])
             result[:, start : start + width] = block
         return result
 
@@ -188,3 +187,24 @@ class Ruler:
         if self.whole:
             np.minimum(np.rint(squares, out=squares), self.nothing, out=squares)
         return squares.astype(np.uint16 if self.whole else np.float32)
+
+
+def _meetings(m: int, first: int, n: int, reach: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Which of m lines, the first of them at `first`, reach which of n, and by which of the steps from -reach to reach.
+
+    Line by line or step by step, whichever takes fewer turns.
+    """
+    if m <= 2 * reach + 1:
+        for row in range(m):
+            at = first + row
+            low, high = max(at - reach, 0), min(at + reach + 1, n)
+            yield slice(row, row + 1), slice(low, high), slice(low - at + reach, high - at + reach)
+        return
+    for step in range(-reach, reach + 1):
+        low, high = max(first + step, 0), min(first + step + m, n)
+        if low < high:
+            yield (
+                slice(low - first - step, high - first - step),
+                slice(low, high),
+                slice(step + reach, step + reach + 1),
+            )
