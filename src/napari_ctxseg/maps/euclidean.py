@@ -27,8 +27,11 @@ MOST_STEPS = 127
 MOST_ROWS = {2: 80, 4: 40}
 
 
-def maurer(mask: NDArray[np.bool_], spacing: Sequence[float]) -> NDArray[np.float32]:
-    """Squared distances to a mask by Maurer's transform, in float32; what it gives inside the mask means nothing."""
+def maurer(mask: NDArray[np.bool_], spacing: Sequence[float]) -> tuple[NDArray[np.float32], object]:
+    """Squared distances to a mask by Maurer's transform, in float32; what it gives inside the mask means nothing.
+
+    The array is a view that must not outlive the second result, its owner: a copy would cost as much memory again.
+    """
     import SimpleITK  # slow to import, and not always needed
 
     sitk: Any = SimpleITK  # it has no types
@@ -38,8 +41,8 @@ def maurer(mask: NDArray[np.bool_], spacing: Sequence[float]) -> NDArray[np.floa
     distance.SetSquaredDistance(True)
     distance.SetUseImageSpacing(True)
     distance.SetNumberOfThreads(torch.get_num_threads())
-    squares: NDArray[np.float32] = sitk.GetArrayFromImage(distance.Execute(image))
-    return squares
+    squares = distance.Execute(image)
+    return sitk.GetArrayViewFromImage(squares), squares
 
 
 def bell(distances: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
@@ -182,8 +185,8 @@ class Ruler:
         if len(shape) == 2:
             squares = np.asarray(ndimage.distance_transform_edt(~there, sampling=self.steps)) ** 2
         else:
-            squares = maurer(there, self.steps)
-            squares[there] = 0
+            view, _owner = maurer(there, self.steps)
+            squares = np.where(there, 0, view)
         if self.whole:
             np.minimum(np.rint(squares, out=squares), self.nothing, out=squares)
         return squares.astype(np.uint16 if self.whole else np.float32)
