@@ -30,9 +30,14 @@ from napari_ctxseg.config.losses import (
 )
 from napari_ctxseg.config.maps import ContourConfig, DynamicRoi, MaskRoi, RoiConfig, StaticRoi
 from napari_ctxseg.config.networks import (
+    DeepLabV3Config,
     NetworkBase,
     NetworkConfig,
+    RecurrentUNetConfig,
+    ResNet34UNetConfig,
     UNetConfig,
+    UNETRConfig,
+    VNetConfig,
     network_kinds,
     parse_network,
 )
@@ -66,6 +71,7 @@ __all__ = [
     "ContourWeightedCEDice",
     "CrossEntropy",
     "DataConfig",
+    "DeepLabV3Config",
     "DeviceConfig",
     "Dice",
     "DiceCE",
@@ -84,6 +90,8 @@ __all__ = [
     "OptimConfig",
     "PRESETS",
     "PatchConfig",
+    "RecurrentUNetConfig",
+    "ResNet34UNetConfig",
     "RoiConfig",
     "RunConfig",
     "SeparableDice",
@@ -91,8 +99,10 @@ __all__ = [
     "Sum",
     "SupervisedConfig",
     "Term",
+    "UNETRConfig",
     "UNetConfig",
     "Unit",
+    "VNetConfig",
     "WeightedCE",
     "from_yaml",
     "loss_kinds",

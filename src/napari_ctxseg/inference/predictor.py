@@ -91,7 +91,7 @@ def load_model(run: Path, device: DeviceConfig | None = None) -> Model:
     path = run if run.is_file() else run / checkpoint.MODEL
     tensors, record = checkpoint.load_tensors(path)
     try:
-        network = make_network(record["network"])
+        network = make_network(record["network"], pretrained=False)
         classes = {str(name): int(value) for name, value in record["classes"].items()}
         tiles = Tiles(int(record["network"]["dims"]), tuple(int(n) for n in record["patch"]))
         channels = int(record["network"]["in_channels"])

@@ -4,9 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_ctxseg.config import Config, UNetConfig, parse_network
+from napari_ctxseg.config import (
+    Config,
+    DeepLabV3Config,
+    RecurrentUNetConfig,
+    ResNet34UNetConfig,
+    UNetConfig,
+    UNETRConfig,
+    VNetConfig,
+    parse_network,
+)
+from napari_ctxseg.networks.deeplabv3 import build_deeplabv3
+from napari_ctxseg.networks.patients import patients_of
 from napari_ctxseg.networks.precision import make_safe
+from napari_ctxseg.networks.recurrent_unet import build_recurrent_unet
+from napari_ctxseg.networks.resnet34_unet import build_resnet34_unet
 from napari_ctxseg.networks.unet import build_unet
+from napari_ctxseg.networks.unetr import build_unetr
+from napari_ctxseg.networks.vnet import build_vnet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,29 +29,45 @@ if TYPE_CHECKING:
     from torch import nn
 
 #: Configuration class -> builder.
-NETWORKS: dict[type[Config], Callable[[Any], nn.Module]] = {UNetConfig: build_unet}
+NETWORKS: dict[type[Config], Callable[[Any], nn.Module]] = {
+    UNetConfig: build_unet,
+    ResNet34UNetConfig: build_resnet34_unet,
+    VNetConfig: build_vnet,
+    UNETRConfig: build_unetr,
+    DeepLabV3Config: build_deeplabv3,
+    RecurrentUNetConfig: build_recurrent_unet,
+}
 
 
-def make_network(config: Config | dict[str, Any] | str) -> nn.Module:
+def make_network(config: Config | dict[str, Any] | str, *, pretrained: bool = True) -> nn.Module:
     """Build a network, safe for mixed precision.
 
     Parameters
     ----------
     config : configuration, dict or str
         ``{"kind": "unet", "dims": 2, "in_channels": 1, "out_channels": 3}`` or the matching configuration object.
+    pretrained : bool
+        Whether to read the file that a configuration with `weights` names. Not wanted where a run's own weights follow.
 
     Returns
     -------
     nn.Module
-        Maps ``(B, in_channels, *S)`` to logits ``(B, out_channels, *S)`` for every size of `S`.
+        Maps ``(B, in_channels, *S)`` to logits ``(B, out_channels, *S)`` for every size of `S`; in training, those with
+        several heads return a tuple of such logits.
 
     Raises
     ------
     pydantic.ValidationError
         If the kind is unknown or a parameter is out of range.
+    ValueError
+        If the numbers of channels or classes, or a UNETR's image size, are not set.
+    CheckpointError
+        If the file with first weights is missing or holds something else.
     """
     checked = parse_network(config)
+    if not pretrained and getattr(checked, "weights", None):
+        checked = checked.model_copy(update={"weights": None})
     return make_safe(NETWORKS[type(checked)](checked))
 
 
-__all__ = ["NETWORKS", "make_network"]
+__all__ = ["NETWORKS", "make_network", "patients_of"]

@@ -13,6 +13,7 @@ import torch
 from napari_ctxseg.cases import Case, class_table, split_groups
 from napari_ctxseg.config import DeviceConfig, NetworkBase, RunConfig
 from napari_ctxseg.errors import InputError
+from napari_ctxseg.networks.pretrained import notes_on_weights
 from napari_ctxseg.training.data import Sample, check_trainable, prepare
 from napari_ctxseg.training.shares import class_shares, needs_shares, with_shares
 
@@ -91,6 +92,7 @@ def make_plan(config: RunConfig, cases: Sequence[Case]) -> Plan:
     size = config.patch.size or patch_size(train, network)
     _check_patch(size, network)
     network = network.for_patch(size)
+    notes += notes_on_weights(network)
     batch = config.patch.batch or (8 if network.dims == 2 else 4)
     patch = config.patch.model_copy(update={"size": size, "batch": batch})
     optim = config.optim.model_copy(update={"lr": config.optim.lr or LEARNING_RATE[network.dims]})
