@@ -14,6 +14,7 @@ from napari_ctxseg.cases import Case, class_table, split_groups
 from napari_ctxseg.config import DeviceConfig, NetworkBase, RunConfig, SupervisedConfig
 from napari_ctxseg.config.discriminators import check_discriminator
 from napari_ctxseg.errors import InputError
+from napari_ctxseg.networks.pretrained import notes_on_weights
 from napari_ctxseg.training.data import Sample, check_trainable, in_planes, planes_of, prepare
 from napari_ctxseg.training.shares import class_shares, needs_shares, with_shares
 
@@ -92,6 +93,7 @@ def make_plan(config: RunConfig, cases: Sequence[Case]) -> Plan:
     size = config.patch.size or patch_size(train, network, _discriminator_needs(config))
     _check_patch(size, network)
     network = network.for_patch(size)
+    notes += notes_on_weights(network)
     batch = config.patch.batch or (8 if network.dims == 2 else 4)
     sequence = config.patch.sequence or _sequence(config, network, batch)
     patch = config.patch.model_copy(update={"size": size, "batch": batch, "sequence": sequence})
