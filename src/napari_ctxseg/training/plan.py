@@ -31,6 +31,8 @@ LEARNING_RATE = {2: 1e-3, 3: 2e-3}
 FEW = 4
 #: Cases a validation looks at, evenly taken from all that were kept apart: its Dice is stable enough, and its cost bounded.
 MOST_WATCHED = 64
+#: Images below which data are small for a channel of noise.
+MANY = 1000
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,10 @@ def make_plan(config: RunConfig, cases: Sequence[Case]) -> Plan:
     _check_patch(size, network)
     network = network.for_patch(size)
     notes += notes_on_weights(network)
+    if getattr(config.method, "noise", 0.0) > 0 and len(train) < MANY:
+        notes.append(
+            f"A noise channel on {len(train)} images: the CR-GAN paper found it harmful on small data; 0 leaves it out"
+        )
     batch = config.patch.batch or (8 if network.dims == 2 else 4)
     sequence = config.patch.sequence or _sequence(config, network, batch)
     patch = config.patch.model_copy(update={"size": size, "batch": batch, "sequence": sequence})
