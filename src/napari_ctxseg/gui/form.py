@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
-ABBREVIATIONS = {"ce": "CE", "unet": "U-Net", "roi": "ROI", "dice": "Dice", "jaccard": "Jaccard"}
+ABBREVIATIONS = {
+    "ce": "CE",
+    "unet": "U-Net",
+    "roi": "ROI",
+    "dice": "Dice",
+    "jaccard": "Jaccard",
+    "resnet34": "ResNet-34",
+    "vnet": "V-Net",
+    "unetr": "UNETR",
+    "deeplabv3": "DeepLabV3",
+}
 #: Names that would be too long for a dock, and cut off where they begin to differ.
 SHORT = {
     "contour_weighted_ce": "Contour CE",
@@ -113,7 +123,7 @@ def simple_editor(info: FieldInfo, value: Any, title: str) -> Any:
         else:
             options["step"] = 0.1 if value < 10 else 1.0
     if get_origin(annotation) is Literal:
-        options["choices"] = list(get_args(annotation))
+        options = {"choices": list(get_args(annotation))}
     return create_widget(value=value, annotation=annotation, options=options)
 
 
