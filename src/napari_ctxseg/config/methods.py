@@ -28,13 +28,13 @@ class AdversaryOptim(Config):
 
     name: Literal["adam", "sgd", "rmsprop"] = Field(
         "adam",
-        title="Discriminator optimiser",
+        title="Optimiser",
         description="adam: safe. sgd: as released with Seg-GLGAN. rmsprop: CR-GAN's paper.",
     )
     lr: float = Field(
         1e-4,
         gt=0,
-        title="Discriminator learning rate",
+        title="Learning rate",
         description="Too high and the discriminator wins at once: nothing is learnt from it.",
     )
 
@@ -81,7 +81,10 @@ class GanConfig(_Adversarial):
 
     kind: Literal["gan"] = "gan"
     discriminator: DiscriminatorConfig = Field(
-        PlainDiscriminatorConfig(), title="Discriminator", description="What judges the masks."
+        PlainDiscriminatorConfig(),
+        title="Discriminator",
+        description="What judges the masks.",
+        json_schema_extra={"without": ["context"]},
     )
 
     @model_validator(mode="after")
@@ -126,7 +129,10 @@ class CGanConfig(_Adversarial):
         json_schema_extra=ADVANCED,
     )
     discriminator: DiscriminatorConfig = Field(
-        PixelDiscriminatorConfig(), title="Discriminator", description="What judges the masks."
+        PixelDiscriminatorConfig(),
+        title="Discriminator",
+        description="What judges the masks.",
+        json_schema_extra={"without": ["context", "plain"]},
     )
 
     @model_validator(mode="after")
@@ -143,6 +149,7 @@ class RefineConfig(Config):
         None,
         title="First stage",
         description="A finished run to refine. Left empty: the first stage is trained in this run.",
+        json_schema_extra={"run": True},
     )
     folds: int = Field(
         3,
@@ -154,10 +161,10 @@ class RefineConfig(Config):
     steps: int | None = Field(
         None, ge=1, title="Steps", description="Of the second stage. Left empty: as many as the first."
     )
-    network: NetworkConfig = Field(UNetConfig(), title="Refinement network")
+    network: NetworkConfig = Field(UNetConfig(), title="Network")
     loss: Literal["bce_dice", "focal", "dilated", "mse"] = Field(
         "bce_dice",
-        title="Loss of the error masks",
+        title="Its loss",
         description="bce_dice: cross-entropy and Dice. focal, dilated: for very sparse errors. mse: as released.",
         json_schema_extra=ADVANCED,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import torch
 
 from napari_ctxseg.cases import Case, class_table, split_groups
 from napari_ctxseg.config import DeviceConfig, NetworkBase, RunConfig, SupervisedConfig
+from napari_ctxseg.config.combinations import BATCH, Facts, automatic_patch, warnings
 from napari_ctxseg.config.discriminators import check_discriminator
 from napari_ctxseg.errors import InputError
 from napari_ctxseg.training.data import Sample, check_trainable, in_planes, planes_of, prepare
@@ -20,10 +20,6 @@ from napari_ctxseg.training.shares import class_shares, needs_shares, with_share
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Voxels of an automatic patch.
-MOST_VOXELS = {2: 128 * 128, 3: 96_000}
-#: Longest side of an automatic patch.
-LONGEST = {2: 128, 3: 96}
 #: Volumes hold more samples a patch and bear larger steps (benchmarks/results/defaults.md).
 LEARNING_RATE = {2: 1e-3, 3: 2e-3}
 #: Training cases whose Dice stands in for a validation when there are too few groups.
@@ -92,10 +88,12 @@ def make_plan(config: RunConfig, cases: Sequence[Case]) -> Plan:
     size = config.patch.size or patch_size(train, network)
     _check_patch(size, network)
     network = network.for_patch(size)
-    batch = config.patch.batch or (8 if network.dims == 2 else 4)
+    batch = config.patch.batch or BATCH[network.dims]
     sequence = config.patch.sequence or _sequence(config, network, batch)
     patch = config.patch.model_copy(update={"size": size, "batch": batch, "sequence": sequence})
     _check_method(config, network, size, train)
+    typical = tuple(int(n) for n in np.median([s.target.shape[-network.dims :] for s in train], axis=0))
+    notes += warnings(config, Facts(typical, samples[0].image.shape[0], len(classes)))
     optim = config.optim.model_copy(update={"lr": config.optim.lr or LEARNING_RATE[network.dims]})
     loss = config.loss
     if needs_shares(loss):
@@ -184,20 +182,8 @@ def _check_cases(cases: Sequence[Case], config: RunConfig) -> None:
 
 def patch_size(samples: Sequence[Sample], network: NetworkBase) -> tuple[int, ...]:
     """Patch that covers a typical image as far as memory and time allow, in multiples of the network's stride."""
-    dims, stride, least = network.dims, network.stride, network.smallest
-    shapes = np.array([s.target.shape[-dims:] for s in samples])
-    typical = np.median(shapes, axis=0)
-    size = [
-        int(max(least[axis], min(LONGEST[dims], math.ceil(n / stride[axis]) * stride[axis])))
-        for axis, n in enumerate(typical)
-    ]
-    while math.prod(size) > MOST_VOXELS[dims]:
-        can = [axis for axis in range(dims) if size[axis] - stride[axis] >= least[axis]]
-        if not can:
-            break
-        longest = max(can, key=lambda axis: size[axis])
-        size[longest] -= stride[longest]
-    return tuple(size)
+    shapes = np.array([s.target.shape[-network.dims :] for s in samples])
+    return automatic_patch(np.median(shapes, axis=0).tolist(), network)
 
 
 def resolve_device(config: DeviceConfig) -> DeviceConfig:
