@@ -45,7 +45,7 @@ class _Adversarial(Config):
     adversarial_weight: float = Field(
         1e-2,
         ge=0,
-        title="Adversarial weight",
+        title="GAN weight",
         description="How much fooling the discriminator counts beside the loss. 0: no discriminator at all.",
     )
     loss_weight: float = Field(
@@ -115,7 +115,7 @@ class CGanConfig(_Adversarial):
     adversarial_weight: float = Field(
         1.0,
         ge=0,
-        title="Adversarial weight",
+        title="GAN weight",
         description="How much fooling the discriminator counts beside the loss. 0: no discriminator at all.",
     )
     loss_weight: float = Field(

@@ -110,7 +110,7 @@ def _limits(info: FieldInfo) -> dict[str, Any]:
 
 def label_width(widget: QWidget) -> int:
     """Width of the labels in front of editors."""
-    return widget.fontMetrics().horizontalAdvance("Adversarial weight")
+    return widget.fontMetrics().horizontalAdvance("Context weight")
 
 
 def simple_editor(info: FieldInfo, value: Any, title: str) -> Any:
