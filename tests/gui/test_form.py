@@ -31,7 +31,8 @@ from napari_ctxseg.config import (
     presets_of,
     recommended,
 )
-from napari_ctxseg.gui.form import ConfigForm, kinds_of, summary_of, title_of
+from napari_ctxseg.gui.fields import kinds_of, summary_of, title_of
+from napari_ctxseg.gui.form import ConfigForm
 
 pytestmark = pytest.mark.viewer  # Qt widgets need a screen
 

@@ -181,16 +181,17 @@ def _blocks(model: Model, case: Case, start: int, logits: Tensor, done: float) -
     if model.thresholds is None:
         indices = argmax_classes(logits[None])[0].cpu().numpy()
     else:
-        p, fn, fp = (part.cpu().numpy() for part in error_maps(logits))
-        indices = compose_classes(p, fn, fp, *model.thresholds)
+        p, fn, fp = (part.cpu().numpy().astype(np.float16) for part in error_maps(logits))
+        # From the numbers that are sent, so that whoever composes them again gets the same labels.
+        single = [part.astype(np.float32) for part in (p, fn, fp)]
+        indices = compose_classes(single[0], single[1], single[2], *model.thresholds)
         parts = {"probabilities": p, "fn": fn, "fp": fp}
     labels = class_values(indices, model.classes)
-    small = {name: part.astype(np.float16) for name, part in parts.items()}
     if labels.ndim == 2:
-        yield PredictionBlock(case.name, 0, labels, done, **small, thresholds=model.thresholds)
+        yield PredictionBlock(case.name, 0, labels, done, **parts, thresholds=model.thresholds)
         return
     for first in range(0, len(labels), BLOCK):
-        some = {name: part[:, first : first + BLOCK] for name, part in small.items()}
+        some = {name: part[:, first : first + BLOCK] for name, part in parts.items()}
         yield PredictionBlock(
             case.name, start + first, labels[first : first + BLOCK], done, **some, thresholds=model.thresholds
         )

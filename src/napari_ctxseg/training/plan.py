@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import torch
 
 from napari_ctxseg.cases import Case, class_table, split_groups
 from napari_ctxseg.config import DeviceConfig, NetworkBase, RunConfig, SupervisedConfig
+from napari_ctxseg.config.combinations import BATCH, Facts, automatic_patch, shortest_side, warnings
 from napari_ctxseg.config.discriminators import check_discriminator
 from napari_ctxseg.errors import InputError
 from napari_ctxseg.networks.pretrained import notes_on_weights
@@ -21,18 +21,12 @@ from napari_ctxseg.training.shares import class_shares, needs_shares, with_share
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Voxels of an automatic patch.
-MOST_VOXELS = {2: 128 * 128, 3: 96_000}
-#: Longest side of an automatic patch.
-LONGEST = {2: 128, 3: 96}
 #: Volumes hold more samples a patch and bear larger steps (benchmarks/results/defaults.md).
 LEARNING_RATE = {2: 1e-3, 3: 2e-3}
 #: Training cases whose Dice stands in for a validation when there are too few groups.
 FEW = 4
 #: Cases a validation looks at, evenly taken from all that were kept apart: its Dice is stable enough, and its cost bounded.
 MOST_WATCHED = 64
-#: Images below which data are small for a channel of noise.
-MANY = 1000
 
 
 @dataclass(frozen=True)
@@ -92,18 +86,16 @@ def make_plan(config: RunConfig, cases: Sequence[Case]) -> Plan:
         train, val = samples, []
         notes.append("Too few labelled images to keep some apart: the curve is measured on training images")
     network = config.network.filled(samples[0].image.shape[0], len(classes) + 1)
-    size = config.patch.size or patch_size(train, network, _discriminator_needs(config))
+    size = config.patch.size or patch_size(train, network, shortest_side(config))
     _check_patch(size, network)
     network = network.for_patch(size)
     notes += notes_on_weights(network)
-    if getattr(config.method, "noise", 0.0) > 0 and len(train) < MANY:
-        notes.append(
-            f"A noise channel on {len(train)} images: the CR-GAN paper found it harmful on small data; 0 leaves it out"
-        )
-    batch = config.patch.batch or (8 if network.dims == 2 else 4)
+    batch = config.patch.batch or BATCH[network.dims]
     sequence = config.patch.sequence or _sequence(config, network, batch)
     patch = config.patch.model_copy(update={"size": size, "batch": batch, "sequence": sequence})
     _check_method(config, network, size, train)
+    typical = tuple(int(n) for n in np.median([s.target.shape[-network.dims :] for s in train], axis=0))
+    notes += warnings(config, Facts(typical, samples[0].image.shape[0], len(classes)))
     optim = config.optim.model_copy(update={"lr": config.optim.lr or LEARNING_RATE[network.dims]})
     loss = config.loss
     if needs_shares(loss):
@@ -190,31 +182,10 @@ def _check_cases(cases: Sequence[Case], config: RunConfig) -> None:
             raise InputError(case.name, "is a single 2-D image, but the model is 3-D", "Choose dims 2")
 
 
-def _discriminator_needs(config: RunConfig) -> int:
-    """Shortest side of a patch that the method's discriminator can judge; 1 without any."""
-    method = config.method
-    if isinstance(method, SupervisedConfig) or method.adversarial_weight == 0:
-        return 1
-    return int(method.discriminator.smallest)
-
-
 def patch_size(samples: Sequence[Sample], network: NetworkBase, shortest: int = 1) -> tuple[int, ...]:
     """Patch that covers a typical image as far as memory and time allow, in multiples of the network's stride."""
-    dims, stride = network.dims, network.stride
-    least = tuple(max(n, math.ceil(shortest / s) * s) for n, s in zip(network.smallest, stride, strict=True))
-    shapes = np.array([s.target.shape[-dims:] for s in samples])
-    typical = np.median(shapes, axis=0)
-    size = [
-        int(max(least[axis], min(LONGEST[dims], math.ceil(n / stride[axis]) * stride[axis])))
-        for axis, n in enumerate(typical)
-    ]
-    while math.prod(size) > MOST_VOXELS[dims]:
-        can = [axis for axis in range(dims) if size[axis] - stride[axis] >= least[axis]]
-        if not can:
-            break
-        longest = max(can, key=lambda axis: size[axis])
-        size[longest] -= stride[longest]
-    return tuple(size)
+    shapes = np.array([s.target.shape[-network.dims :] for s in samples])
+    return automatic_patch(np.median(shapes, axis=0).tolist(), network, shortest)
 
 
 def resolve_device(config: DeviceConfig) -> DeviceConfig:
