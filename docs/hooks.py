@@ -1,7 +1,7 @@
 """Tables of settings, made from the configuration classes whenever the pages are built.
 
 A line ``{{ settings: ClassName }}`` in a page becomes the table of that class, and ``{{ presets: kind }}`` the table of the
-presets of a loss or network, so that pages never disagree with the code.
+presets of a loss, network or method, so that pages never disagree with the code.
 """
 
 from __future__ import annotations
@@ -21,11 +21,16 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def presets(kind: str) -> str:
-    """Markdown table of the presets of a loss or network: name, fields that differ from the defaults, why."""
+    """Markdown table of the presets of a loss, network or method: name, fields that differ from the defaults, why."""
     names = config.presets_of(kind)
     if not names:
         return "No presets."
-    parse = config.parse_network if kind in config.network_kinds() else config.parse_loss
+    families = (
+        (config.network_kinds, config.parse_network),
+        (config.method_kinds, config.parse_method),
+        (config.loss_kinds, config.parse_loss),
+    )
+    parse = next(parse for kinds, parse in families if kind in kinds())
     plain = _flat(parse(kind).model_dump())
     rows = []
     for name in names:

@@ -259,6 +259,26 @@ def test_soft_bands_follow_their_definition(
         np.testing.assert_allclose(ours, expected * (one >= 0), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("overhead", [-(10**6), 10**6])
+@pytest.mark.parametrize("side", ["inner", "outer", "both"])
+@pytest.mark.parametrize("border", ["same", "contour"])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_soft_bands_object_by_object_or_all_at_once(
+    dims: int, border: str, side: str, overhead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "OVERHEAD", overhead)
+    labels = np.zeros((25, 28) if dims == 2 else (9, 13, 12), np.int64)
+    rng = np.random.default_rng(dims)
+    for index in (1, 2, 1, 3, 2):
+        corner = [int(rng.integers(0, n - 2)) for n in labels.shape]
+        labels[tuple(slice(c, c + int(rng.integers(1, 7))) for c in corner)] = index
+    steps = (2.0, 1.0, 1.3)[-dims:]
+    got = band(labels[None], steps, softness=0.6, side=side, border=border)[0]
+    distance = oracle.to_another_class(labels, side, steps, border=border == "contour")
+    expected = np.exp(-((np.maximum(distance / min(steps[-2:]) - 1, 0) / 0.6) ** 2) / 2)
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-8)
+
+
 def test_the_inner_band_is_of_each_class_itself() -> None:
     labels = blocks(np.random.default_rng(2), (1, 25, 25))
     for side in ("inner", "outer", "both"):

@@ -164,7 +164,7 @@ def test_manifest_is_package_data_and_linked_from_the_top():
 
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 FORBIDDEN_NAMES = {"eval", "exec", "compile", "__import__"}
-FORBIDDEN_CALLS = {"yaml.load", "yaml.unsafe_load", "yaml.full_load", "torch.load", "os.system", "os.popen"}
+FORBIDDEN_CALLS = {"yaml.load", "yaml.unsafe_load", "yaml.full_load", "os.system", "os.popen"}
 FORBIDDEN_METHODS = {"extractall", "unsafe_load"}
 FORBIDDEN_KEYWORDS = {("allow_pickle", True), ("weights_only", False), ("shell", True)}
 
@@ -182,6 +182,11 @@ def doors(tree):
         called = ast.unparse(node.func)
         if called in FORBIDDEN_NAMES | FORBIDDEN_CALLS or called.rpartition(".")[2] in FORBIDDEN_METHODS:
             yield f"{node.lineno}: {called}()"
+        if called == "torch.load" and not any(
+            w.arg == "weights_only" and isinstance(w.value, ast.Constant) and w.value.value is True
+            for w in node.keywords
+        ):
+            yield f"{node.lineno}: torch.load() without weights_only=True"
         for word in node.keywords:
             if isinstance(word.value, ast.Constant) and (word.arg, word.value.value) in FORBIDDEN_KEYWORDS:
                 yield f"{node.lineno}: {word.arg}={word.value.value}"
@@ -200,7 +205,9 @@ def test_no_doors_for_code():
         "eval('1')",
         "yaml.load(text)",
         "np.load(path, allow_pickle=True)",
+        "torch.load(path)",
         "torch.load(path, weights_only=False)",
+        "torch.load(path, weights_only=flag)",
         "archive.extractall(folder)",
         "subprocess.run(line, shell=True)",
     ],
@@ -210,7 +217,10 @@ def test_doors_are_seen(code):
 
 
 def test_what_only_looks_like_a_door():
-    innocent = "network.eval(); app.exec(); yaml.safe_load(t); np.load(p, allow_pickle=False); re.compile(p)"
+    innocent = (
+        "torch.load(path, weights_only=True); network.eval(); app.exec(); yaml.safe_load(t); "
+        "np.load(p, allow_pickle=False); re.compile(p)"
+    )
     assert not list(doors(ast.parse(innocent)))
 
 
@@ -238,6 +248,14 @@ def test_ci_runs_the_readme_test_command():
     script = ROOT / ".ci" / "run"
     assert COMMANDS[1] in script.read_text(encoding="utf-8").splitlines()
     assert script.stat().st_mode & 0o100
+
+
+def test_every_network_has_a_section_with_its_settings():
+    text = (ROOT / "docs" / "networks.md").read_text(encoding="utf-8")
+    for cls in members(config.NetworkConfig):
+        kind = cls.model_fields["kind"].default
+        assert f"## `{kind}`" in text
+        assert f"{{{{ settings: {cls.__name__} }}}}" in text
 
 
 def test_every_loss_has_a_page_with_a_picture():

@@ -78,6 +78,16 @@ def test_portions_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(dilate_classes(labels, 5, 2.5, (1.0, 1.0, 1.0)), whole)
 
 
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (3.0, 0.5, 0.7)])
+@pytest.mark.parametrize("radius", [2.0, 5.2, 9.0])
+def test_a_class_that_is_nearly_everywhere(radius: float, spacing: tuple[float, ...]) -> None:
+    for hole in (0, 3, 6, 9):  # filled by the ball or not, with and without a transform
+        mask = np.ones((10, 20, 20), bool)
+        mask[:hole, : 2 * hole, : 2 * hole] = False
+        ours = module._by_distance(torch.from_numpy(mask)[None], radius, spacing)[0].numpy()
+        np.testing.assert_array_equal(ours, oracle.dilate(mask, radius, spacing))
+
+
 def test_a_limit_lies_between_the_distances() -> None:
     assert module._between_distances((9, 9, 9), 3.0, (1.0, 1.0, 1.0)) == pytest.approx(9.5)  # 9 and 10
     # 1.0 and 1.0000001: float32 cannot tell them apart.

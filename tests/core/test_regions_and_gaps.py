@@ -124,6 +124,21 @@ def test_gaps_equal_measuring_every_object(
         np.testing.assert_allclose(got, oracle.gap(one, sigma, steps), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (2.5, 0.5, 0.5), (3.1, 0.7, 0.9)])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_gaps_of_objects_that_lie_partly_out_of_reach(dims: int, spacing: tuple[float, ...]) -> None:
+    shape = (31, 37) if dims == 2 else (9, 14, 17)
+    rng = np.random.default_rng(dims)
+    labels = np.zeros((1, *shape), np.int64)
+    for index in (1, 2, 1, 3):
+        corner = [int(rng.integers(0, n - 3)) for n in shape]
+        labels[(0, *(slice(c, c + int(rng.integers(1, 6))) for c in corner))] = index
+    for sigma in (0.3, 0.8):
+        ours = gap_map(torch.from_numpy(labels), sigma, spacing[-dims:]).numpy()[0]
+        expected = oracle.gap(labels[0], sigma, spacing[-dims:])
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-8)
+
+
 def test_a_gap_needs_two_objects() -> None:
     labels = torch.zeros(1, 9, 9, dtype=torch.int64)
     labels[0, 4, 4] = 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,12 +13,13 @@ import torch
 
 from napari_ctxseg.config import DeviceConfig, parse_config
 from napari_ctxseg.engine.client import EngineClient
-from napari_ctxseg.events import JobDone, RunFinished, RunStarted, StepEnd
-from napari_ctxseg.inference import load_model
+from napari_ctxseg.events import JobDone, PredictionBlock, RunFinished, RunStarted, StepEnd
+from napari_ctxseg.inference import load_model, predict
 from napari_ctxseg.losses import make_loss
 from napari_ctxseg.maps import dilate_classes
 from napari_ctxseg.training import fit
 from tests.core.conftest import blob_case
+from tests.core.test_adversarial import METHODS
 from tests.core.test_losses import KINDS, toy, with_holes
 
 if TYPE_CHECKING:
@@ -59,6 +61,17 @@ def test_maps_equal_the_cpu(radius: float) -> None:
     on_gpu = dilate_classes(labels.cuda(), 4, radius, spacing)
     assert on_gpu.is_cuda
     assert torch.equal(on_gpu.cpu(), dilate_classes(labels, 4, radius, spacing))
+
+
+@pytest.mark.parametrize("name", [*METHODS, "cr_gan"])
+def test_methods_train(name: str, tmp_path: Path) -> None:
+    cases = [replace(blob_case(f"c{i}", (48, 52), seed=i), group=f"p{i // 2}") for i in range(8)]
+    refine = {"folds": 2, "network": {"kind": "unet", "features": (4, 8, 8)}}
+    method = METHODS.get(name, {"kind": "cr_gan", "refine": refine})
+    events = list(fit(config(8, method=method, patch={"size": (44, 44), "batch": 2}), cases, tmp_path / "r"))
+    assert all(event.loss is not None for event in events if isinstance(event, StepEnd))
+    (block,) = [event for event in predict(tmp_path / "r", cases[0]) if isinstance(event, PredictionBlock)]
+    assert block.labels.shape == (48, 52)
 
 
 def test_fine_tuning_and_stop(tmp_path: Path) -> None:

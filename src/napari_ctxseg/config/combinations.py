@@ -68,7 +68,20 @@ class Refusal:
         return f"{self.reason}. {self.remedy}."
 
 
-def automatic_patch(shape: Sequence[float], network: NetworkBase) -> tuple[int, ...]:
+def discriminator_needs(method: Any) -> int:
+    """Shortest side of a patch that a method's discriminator can judge; 1 without any."""
+    if isinstance(method, SupervisedConfig) or method.adversarial_weight == 0:
+        return 1
+    return int(method.discriminator.smallest)
+
+
+def least_patch(network: NetworkBase, shortest: int = 1) -> tuple[int, ...]:
+    """Smallest patch that makes sense for a network, no side of it below `shortest`."""
+    sides = zip(network.smallest, network.stride, strict=True)
+    return tuple(max(least, math.ceil(shortest / stride) * stride) for least, stride in sides)
+
+
+def automatic_patch(shape: Sequence[float], network: NetworkBase, shortest: int = 1) -> tuple[int, ...]:
     """Patch that covers a typical image as far as memory and time allow, in multiples of the network's stride.
 
     Parameters
@@ -76,8 +89,10 @@ def automatic_patch(shape: Sequence[float], network: NetworkBase) -> tuple[int, 
     shape : sequence of float
         Sides of the typical image, as many as the network has dimensions.
     network : NetworkBase
+    shortest : int
+        No side is shorter, see `discriminator_needs`.
     """
-    dims, stride, least = network.dims, network.stride, network.smallest
+    dims, stride, least = network.dims, network.stride, least_patch(network, shortest)
     size = [
         int(max(least[axis], min(LONGEST[dims], math.ceil(n / stride[axis]) * stride[axis])))
         for axis, n in enumerate(shape)
@@ -93,7 +108,10 @@ def automatic_patch(shape: Sequence[float], network: NetworkBase) -> tuple[int, 
 
 def patch_of(config: RunConfig, facts: Facts) -> tuple[int, ...]:
     """The patch that will be trained on: the one asked for, or the automatic one."""
-    return config.patch.size or automatic_patch(facts.shape[-config.network.dims :], config.network)
+    if config.patch.size is not None:
+        return config.patch.size
+    shape = facts.shape[-config.network.dims :]
+    return automatic_patch(shape, config.network, discriminator_needs(config.method))
 
 
 def filled_network(config: RunConfig, facts: Facts) -> NetworkBase:
@@ -131,7 +149,7 @@ def _patch(config: RunConfig, facts: Facts) -> list[Refusal]:
 
 def _discriminator(config: RunConfig, facts: Facts) -> list[Refusal]:
     method = config.method
-    if isinstance(method, SupervisedConfig) or method.adversarial_weight == 0:
+    if isinstance(method, SupervisedConfig) or discriminator_needs(method) == 1:
         return []
     try:
         check_discriminator(method.discriminator, patch_of(config, facts), getattr(method, "roi", None))
@@ -189,14 +207,15 @@ def warnings(config: RunConfig, facts: Facts) -> list[str]:
         found.append(
             "Noise channel: on small data the CR-GAN paper found it harmful, on large data of no use. 0 turns it off."
         )
-    sides = facts.shape[-config.network.dims :]
-    if len(sides) == config.network.dims and any(
-        2 * n <= least for n, least in zip(sides, config.network.smallest, strict=True)
-    ):
+    sides, least = (
+        facts.shape[-config.network.dims :],
+        least_patch(config.network, discriminator_needs(config.method)),
+    )
+    if any(2 * n <= m for n, m in zip(sides, least, strict=False)):
         found.append(
-            f"The image ({_sides(sides)}) is much smaller than this network's smallest patch "
-            f"({_sides(config.network.smallest)}): most of what it sees will be padding. Choose a network with fewer "
-            "levels."
+            f"The image ({_sides(sides)}) is much smaller than the smallest patch of this model and method "
+            f"({_sides(least)}): most of what they see will be padding. Choose a network with fewer levels, or another "
+            "discriminator."
         )
     return found
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
 
-from napari_ctxseg.config.base import ADVANCED, Config, named
+from napari_ctxseg.config.base import ADVANCED, Config
 from napari_ctxseg.config.discriminators import (
     ContextDiscriminatorConfig,
     DiscriminatorConfig,
@@ -15,6 +15,7 @@ from napari_ctxseg.config.discriminators import (
 )
 from napari_ctxseg.config.maps import RoiConfig, StaticRoi
 from napari_ctxseg.config.networks import NetworkConfig, UNetConfig
+from napari_ctxseg.config.preset import expanded
 
 
 class SupervisedConfig(Config):
@@ -184,11 +185,27 @@ class CrGanConfig(CGanConfig):
     refine: RefineConfig = Field(RefineConfig(), title="Refinement")
 
 
+def _method_named(value: Any) -> Any:
+    return expanded(value, "method")
+
+
 MethodConfig = Annotated[
     SupervisedConfig | GanConfig | SegGlGanConfig | CGanConfig | CrGanConfig,
     Field(discriminator="kind"),
-    BeforeValidator(named),
+    BeforeValidator(_method_named),
 ]
+
+
+def parse_method(config: Config | dict[str, Any] | str) -> Config:
+    """Validate a method given as configuration, plain values, or bare name.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        If the kind is unknown or a parameter is out of range.
+    """
+    checked: Config = TypeAdapter[Config](MethodConfig).validate_python(config)
+    return checked
 
 
 def method_kinds() -> tuple[str, ...]:

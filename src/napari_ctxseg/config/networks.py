@@ -192,11 +192,183 @@ class UNetConfig(NetworkBase):
         return known.model_copy(update={"features": self.widths})
 
 
+class ResNet34UNetConfig(NetworkBase):
+    """U-Net decoder on a ResNet-34, heads at 1/4, 1/8 and 1/16 summed in training: the network of the dilated CE paper."""
+
+    kind: Literal["resnet34_unet"] = "resnet34_unet"
+    width: int = Field(
+        64,
+        ge=4,
+        title="Width",
+        description="Channels of the first level; 64 is ResNet-34.",
+        json_schema_extra=ADVANCED,
+    )
+    norm: Norm = Field("batch", title="Normalisation", description=_NORM_TEXT, json_schema_extra=ADVANCED)
+    weights: str | None = Field(
+        None,
+        title="Weights",
+        description="imagenet: downloaded once. A path: a .pth or .safetensors file with torchvision's ResNet-34. Left "
+        "empty: from scratch.",
+        json_schema_extra=OFF_SCREEN,
+    )
+
+    @property
+    def stride(self) -> tuple[int, ...]:
+        """32 on every axis."""
+        return (32,) * self.dims
+
+
+class VNetConfig(NetworkBase):
+    """V-Net: residual levels of 5-wide convolutions (Milletari et al. 2016), made for volumes; many weights."""
+
+    kind: Literal["vnet"] = "vnet"
+    width: int = Field(
+        16,
+        ge=4,
+        title="Width",
+        description="Channels of the first level, doubled at each of the four below; 16 in the paper.",
+        json_schema_extra=ADVANCED,
+    )
+    norm: Norm = Field("batch", title="Normalisation", description=_NORM_TEXT, json_schema_extra=ADVANCED)
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        title="Dropout",
+        description="Share of channels left out in training, in the lower levels and the bridges; MONAI's is 0.5.",
+        json_schema_extra=ADVANCED,
+    )
+
+    @property
+    def stride(self) -> tuple[int, ...]:
+        """16 on every axis."""
+        return (16,) * self.dims
+
+
+class UNETRConfig(NetworkBase):
+    """UNETR: a vision transformer as encoder (Hatamizadeh et al. 2022); for large data sets."""
+
+    fixed_size: ClassVar[bool] = True
+
+    kind: Literal["unetr"] = "unetr"
+    img_size: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+        None,
+        title="Image size",
+        description="The patch's size, in multiples of 16: the plan fills it in.",
+        json_schema_extra=OFF_SCREEN,
+    )
+    hidden_size: int = Field(
+        384,
+        ge=12,
+        title="Token width",
+        description="Channels of the transformer; 768 in the paper.",
+        json_schema_extra=ADVANCED,
+    )
+    heads: int = Field(
+        6,
+        ge=1,
+        title="Heads",
+        description="Of the attention; the token width must be a multiple.",
+        json_schema_extra=ADVANCED,
+    )
+    width: int = Field(
+        16,
+        ge=4,
+        title="Width",
+        description="Channels of the decoder at full size.",
+        json_schema_extra=ADVANCED,
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> UNETRConfig:
+        if self.hidden_size % self.heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} must be a multiple of the number of heads, {self.heads}"
+            )
+        if self.img_size and (len(self.img_size) != self.dims or any(n % 16 for n in self.img_size)):
+            raise ValueError(f"img_size needs {self.dims} multiples of 16, got {self.img_size}")
+        return self
+
+    @property
+    def stride(self) -> tuple[int, ...]:
+        """16 on every axis: the side of a token."""
+        return (16,) * self.dims
+
+    def for_patch(self, size: Sequence[int]) -> Self:
+        """Made for the patch's size, or the next multiple of 16."""
+        sides = tuple(math.ceil(n / 16) * 16 for n in size)
+        return self.model_copy(update={"img_size": sides})
+
+
+class DeepLabV3Config(NetworkBase):
+    """DeepLabV3: a ResNet with widened convolutions and pooling at several scales (Chen et al. 2017)."""
+
+    kind: Literal["deeplabv3"] = "deeplabv3"
+    backbone: Literal["resnet18", "resnet34", "resnet50"] = Field(
+        "resnet34", title="Backbone", description="Depth of the encoder."
+    )
+    output_stride: Literal[8, 16] = Field(
+        8,
+        title="Output stride",
+        description="Factor between the image and the finest map that classes are read from; 8 keeps more detail.",
+    )
+    rates: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (2, 4, 8),
+        min_length=1,
+        title="Rates",
+        description="Widening of the parallel convolutions; 6, 12, 18 in the paper, for images of 513 pixels.",
+        json_schema_extra=OFF_SCREEN,
+    )
+    width: int = Field(
+        64,
+        ge=4,
+        title="Width",
+        description="Channels of the first level; 64 is the usual ResNet.",
+        json_schema_extra=ADVANCED,
+    )
+    norm: Norm = Field("batch", title="Normalisation", description=_NORM_TEXT, json_schema_extra=ADVANCED)
+
+    @property
+    def stride(self) -> tuple[int, ...]:
+        """The output stride, on every axis."""
+        return (self.output_stride,) * self.dims
+
+    @property
+    def smallest(self) -> tuple[int, ...]:
+        """32 pixels: less than four by four places at the lowest level leaves the parallel convolutions nothing to see."""
+        return (self.output_stride,) * (self.dims - 2) + (32, 32)
+
+
+class RecurrentUNetConfig(NetworkBase):
+    """2-D U-Net whose lowest level remembers the neighbouring slices (bidirectional ConvLSTM, as in CR-GAN)."""
+
+    kind: Literal["recurrent_unet"] = "recurrent_unet"
+    features: Widths = (24, 48, 96, 192)
+    norm: Norm = Field("group", title="Normalisation", description=_NORM_TEXT, json_schema_extra=ADVANCED)
+
+    @property
+    def stride(self) -> tuple[int, ...]:
+        """A factor of 2 between levels within a slice, 1 across slices."""
+        side = 2 ** (len(self.features) - 1)
+        return (1,) * (self.dims - 2) + (side, side)
+
+    @property
+    def in_sequence(self) -> bool:
+        """Always: it remembers the slice before."""
+        return True
+
+
 def _network_named(value: Any) -> Any:
+    if isinstance(value, dict) and "kind" not in value:  # `network: {dims: 3}` means the default network
+        value = {"kind": "unet"} | value
     return expanded(value, "network")
 
 
-NetworkConfig = Annotated[UNetConfig, BeforeValidator(_network_named)]
+NetworkConfig = Annotated[
+    UNetConfig | ResNet34UNetConfig | VNetConfig | UNETRConfig | DeepLabV3Config | RecurrentUNetConfig,
+    Field(discriminator="kind"),
+    BeforeValidator(_network_named),
+]
 
 
 def parse_network(config: Config | dict[str, Any] | str) -> NetworkBase:
@@ -213,6 +385,5 @@ def parse_network(config: Config | dict[str, Any] | str) -> NetworkBase:
 
 def network_kinds() -> tuple[str, ...]:
     """Names of all networks."""
-    union = get_args(NetworkConfig)[0]
-    members = get_args(union) or (union,)
+    members = get_args(get_args(NetworkConfig)[0])
     return tuple(str(cls.model_fields["kind"].default) for cls in members)

@@ -1,4 +1,4 @@
-"""Presets: named YAML files that expand to the fields of a loss or a network, and are never a field themselves."""
+"""Presets: named YAML files that expand to the fields of a loss, network or method, and are never a field themselves."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from napari_ctxseg.errors import InputError
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-#: Folders below ``presets/`` that hold ``KIND.NAME.yaml``: of the losses, and of the networks.
-FOLDERS = ("", "networks")
+#: Folders below ``presets/`` that hold ``KIND.NAME.yaml``: of the losses, the networks, the methods.
+FOLDERS = ("", "networks", "methods")
 
 
 def presets_of(kind: str) -> tuple[str, ...]:
-    """Names of the presets that a kind of loss or network has, ours last."""
+    """Names of the presets that a kind of loss, network or method has, ours last."""
     if not re.fullmatch("[a-z0-9_]+", kind):
         return ()
     names = [p.name.split(".")[1] for folder in _folders() for p in folder.iterdir() if _is_of(p.name, kind)]
@@ -31,7 +31,7 @@ def preset_values(kind: str, name: str, what: str = "loss") -> dict[str, Any]:
     Parameters
     ----------
     kind, name : str
-        Kind of loss or network, and name of its preset.
+        Kind of loss, network or method, and name of its preset.
     what : str
         What an error calls the kind.
 

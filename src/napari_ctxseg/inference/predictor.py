@@ -99,7 +99,8 @@ def load_model(run: Path, device: DeviceConfig | None = None) -> Model:
     path = run if run.is_file() else run / checkpoint.MODEL
     tensors, record = checkpoint.load_tensors(path)
     try:
-        network = make_network(record["network"], noise=float(record.get("noise", 0.0)))
+        noise = float(record.get("noise", 0.0))
+        network = make_network(record["network"], noise, pretrained=False)
         classes = {str(name): int(value) for name, value in record["classes"].items()}
         second, thresholds = record.get("second"), None
         if second is not None:
@@ -109,6 +110,7 @@ def load_model(run: Path, device: DeviceConfig | None = None) -> Model:
                 image_channels=int(record["network"]["in_channels"]),
                 classes=len(classes) + 1,
                 head=record["head"],
+                pretrained=False,
             )
             network = Refined(network, refinement)
             thresholds = (float(record["thresholds"][0]), float(record["thresholds"][1]))

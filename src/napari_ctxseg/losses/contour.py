@@ -63,12 +63,14 @@ class SeparableDiceLoss(Loss):
         on_rim = probability * rim
         off_rim = probability - on_rim
         recalled = on_rim.flatten(2).sum(2)  # on the rim the truth is 1: what is predicted there is right
-        present = truth.flatten(2).any(2)
-        contour = self._dice(recalled, recalled, rim.flatten(2).sum(2), present)
+        size = rim.flatten(2).sum(2)
+        rest_size = (truth - rim).flatten(2).sum(2)
+        present = size + rest_size > 0
+        contour = self._dice(recalled, recalled, size, present)
         rest = self._dice(
             (off_rim * truth).flatten(2).sum(2),
             off_rim.flatten(2).sum(2),
-            (truth - rim).flatten(2).sum(2),
+            rest_size,
             present,
         )
         return self._balance * contour + (1 - self._balance) * rest

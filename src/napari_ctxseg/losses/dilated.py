@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_ctxseg.losses.base import SpatialLoss, Views, valid_mask
-from napari_ctxseg.maps.components import components, grown, placed
-from napari_ctxseg.maps.dilation import dilate, dilated_masks, radius_in_world, reach_in_voxels
+from napari_ctxseg.maps.dilation import dilated_masks, radius_in_world
+from napari_ctxseg.maps.pieces import dilated_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_ctxseg.config import DilatedBalancedCE
+    from napari_ctxseg.maps.pieces import Place
 
 
 class DilatedBalancedCELoss(SpatialLoss):
@@ -38,61 +39,43 @@ class DilatedBalancedCELoss(SpatialLoss):
 
     def weights(self, target: Tensor, classes: int, spacing: tuple[float, ...]) -> Tensor:
         """M of each sample, over the size of the batch."""
-        largest, _ = self._decide(target, classes, spacing)
+        # 1 / (1 + area) is about 1e-5: half precision would lose it, hence float32.
+        largest = torch.zeros(target.shape, device=target.device)
+        for _, place, weight in self._dilated(target, classes, spacing):
+            torch.maximum(largest[place], weight, out=largest[place])
         if self._config.normalise:
             total = largest.flatten(1).sum(dim=1).view(-1, *[1] * (target.ndim - 1))
             largest = largest / torch.where(total > 0, total, 1.0)
         return largest / max(1, len(target))
 
     def views(self, target: Tensor, classes: int, spacing: tuple[float, ...]) -> Views:
-        """Which foreground class decides."""
-        return Views(dilated=self._decide(target, classes, spacing)[1])
-
-    def _decide(self, target: Tensor, classes: int, spacing: tuple[float, ...]) -> tuple[Tensor, Tensor]:
-        """M, and the foreground class whose weight is the largest (0 where none reaches)."""
-        radius = radius_in_world(self.radius(), self._config.unit, target.shape[1:], spacing)
-        # 1 / (1 + area) is about 1e-5: half precision would lose it, hence float32.
+        """Which foreground class decides; of two that weigh the same, the first."""
         largest = torch.zeros(target.shape, device=target.device)
-        foreground, winner = torch.zeros_like(largest), torch.zeros_like(target)
-        per_piece = self._config.per == "component"
-        for index, weight in self._class_weights(target, 1 if per_piece else classes, radius, spacing):
-            largest = torch.maximum(largest, weight)
-            if index > 0:
-                winner = torch.where(weight > foreground, index, winner)
-                foreground = torch.maximum(foreground, weight)
-        if per_piece:
-            self._add_pieces(target, radius, spacing, largest, foreground, winner)
-        return largest, winner
+        winner = torch.zeros_like(target)
+        for index, place, weight in self._dilated(target, classes, spacing):
+            if index == 0:
+                continue
+            before, first = largest[place], winner[place]
+            wins = (weight > before) | ((weight == before) & (index < first))
+            first[wins] = index
+            torch.maximum(before, weight, out=before)
+        return Views(dilated=winner)
 
-    @staticmethod
-    def _class_weights(
-        target: Tensor, classes: int, radius: float, spacing: tuple[float, ...]
-    ) -> Iterator[tuple[int, Tensor]]:
+    def _dilated(
+        self, target: Tensor, classes: int, spacing: tuple[float, ...]
+    ) -> Iterator[tuple[int, Place, Tensor]]:
+        """Each class or piece with where it reaches and its W there, 0 outside of it."""
+        radius = radius_in_world(self.radius(), self._config.unit, target.shape[1:], spacing)
         valid = valid_mask(target)
-        for index, mask in dilated_masks(target, classes, radius, spacing):
-            inside = mask & valid
-            area = inside.flatten(1).sum(dim=1).view(-1, *[1] * (target.ndim - 1))
-            yield index, inside / (1.0 + area)
+        if self._config.per == "class":
+            for index, mask in dilated_masks(target, classes, radius, spacing):
+                yield index, (...,), _shared(mask & valid)
+            return
+        for index, place, mask in dilated_pieces(target, radius, spacing):
+            yield index, place, _shared(mask & valid[place])
 
-    @staticmethod
-    def _add_pieces(
-        target: Tensor,
-        radius: float,
-        spacing: tuple[float, ...],
-        largest: Tensor,
-        foreground: Tensor,
-        winner: Tensor,
-    ) -> None:
-        """Raise the weights, in place, by those of every connected piece; each is dilated within its reach only."""
-        reach = reach_in_voxels(radius, spacing, target.shape[1:])
-        valid = valid_mask(target)
-        for n, sample in enumerate(target):
-            for piece in components(sample):
-                box = grown(piece.box, reach, sample.shape)
-                mask = torch.from_numpy(placed(piece, box)).to(target.device)
-                inside = dilate(mask[None], radius, spacing)[0] & valid[n][box]
-                weight = inside / (1.0 + inside.sum())
-                before = foreground[n][box]
-                winner[n][box] = torch.where(weight > before, piece.index, winner[n][box])
-                foreground[n][box] = torch.maximum(before, weight)
-                largest[n][box] = torch.maximum(largest[n][box], weight)
+
+def _shared(mask: Tensor) -> Tensor:
+    """One unit of weight shared by the pixels of each sample's mask."""
+    area = mask.flatten(1).sum(dim=1).view(-1, *[1] * (mask.ndim - 1))
+    return mask / (1.0 + area)

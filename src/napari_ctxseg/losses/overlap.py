@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn import functional
 
 from napari_ctxseg.losses.base import RegionLoss, valid_mask
 
@@ -34,10 +33,13 @@ def class_probabilities(logits: Tensor, target: Tensor, *, background: bool = Fa
     probability, truth : Tensor, shape ``(B, C - 1, *S)`` or ``(B, C, *S)``
     """
     first = 0 if background else 1
+    probability = logits.softmax(dim=1)[:, first:]
     valid = valid_mask(target).unsqueeze(1)
-    probability = logits.softmax(dim=1)[:, first:] * valid
-    truth = functional.one_hot(target.clamp(min=0), logits.shape[1]).movedim(-1, 1)[:, first:]
-    return probability, truth.to(logits.dtype) * valid
+    if not bool(valid.all()):
+        probability = probability * valid
+    classes = torch.arange(first, logits.shape[1], device=target.device)
+    truth = target.unsqueeze(1) == classes.view(-1, *[1] * (target.ndim - 1))
+    return probability, truth.to(logits.dtype)
 
 
 def dice_of_sums(

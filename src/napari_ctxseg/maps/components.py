@@ -1,4 +1,4 @@
-"""Connected pieces of the classes, on the CPU by scipy; pieces that touch at a corner are one."""
+"""Connected pieces of the classes, on the CPU; pieces that touch at a corner are one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
+from skimage.measure import label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,20 +27,21 @@ class Component:
     mask: NDArray[np.bool_]
 
 
-def components(target: Tensor) -> Iterator[Component]:
-    """Connected pieces of each foreground class of one sample.
+def components(target: Tensor | NDArray[np.integer]) -> Iterator[Component]:
+    """Connected pieces of each foreground class of one sample, one class after the other.
 
     Parameters
     ----------
-    target : Tensor of integers, shape ``*S``
+    target : Tensor or array of integers, shape ``*S``
         Class indices of one sample; negative ones belong to nothing.
     """
-    labels = target.cpu().numpy()
-    neighbours = np.ones((3,) * labels.ndim, bool)
-    for index in np.unique(labels[labels > 0]).tolist():
-        pieces, _ = ndimage.label(labels == index, neighbours)
-        for number, box in enumerate(ndimage.find_objects(pieces), start=1):
-            yield Component(int(index), box, pieces[box] == number)
+    labels = target if isinstance(target, np.ndarray) else target.cpu().numpy()
+    pieces = label(np.maximum(labels, 0), background=0, connectivity=labels.ndim)  # type: ignore[no-untyped-call]
+    found = []
+    for number, box in enumerate(ndimage.find_objects(pieces), start=1):
+        mask = pieces[box] == number
+        found.append(Component(int(labels[box].flat[mask.argmax()]), box, mask))
+    yield from sorted(found, key=lambda piece: piece.index)
 
 
 def grown(box: Sequence[slice], reach: Sequence[int], shape: Sequence[int]) -> Slices:
@@ -49,10 +51,13 @@ def grown(box: Sequence[slice], reach: Sequence[int], shape: Sequence[int]) -> S
     )
 
 
+def within(box: Sequence[slice], outer: Sequence[slice]) -> Slices:
+    """Where a box lies in a larger one around it."""
+    return tuple(slice(b.start - o.start, b.stop - o.start) for b, o in zip(box, outer, strict=True))
+
+
 def placed(piece: Component, inside: Slices) -> NDArray[np.bool_]:
     """The piece's mask within a larger box around it."""
     mask = np.zeros([s.stop - s.start for s in inside], bool)
-    mask[
-        tuple(slice(b.start - s.start, b.stop - s.start) for b, s in zip(piece.box, inside, strict=True))
-    ] = piece.mask
+    mask[within(piece.box, inside)] = piece.mask
     return mask

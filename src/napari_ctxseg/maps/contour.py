@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from napari_ctxseg.maps.components import components, grown, placed
+from napari_ctxseg.maps.components import Component, components, grown, placed, within
+from napari_ctxseg.maps.euclidean import FAR, Ruler, bell
 from napari_ctxseg.maps.windows import box_max, box_min
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Voxels that are worked on at a time: a bound on memory.
 CHUNK = 1 << 20
+#: What an object of its own costs, in voxels of the image.
+OVERHEAD = 1 << 12
 
 
 def interior(target: Tensor, iterations: int, border: str = "same") -> Tensor:
@@ -152,11 +155,9 @@ def _adapted_sample(target: Tensor, contour: ContourConfig) -> NDArray[np.float3
     band = np.zeros(labels.shape, np.float32)
     inner, outer = contour.side in ("inner", "both"), contour.side in ("outer", "both")
     reach = (contour.iterations,) * labels.ndim
-    deep = {
-        c: _box_depth((labels == c) | (labels < 0), contour.border) for c in np.unique(labels[labels > 0])
-    }
-    for piece in components(target):
-        depth = deep[piece.index][piece.box]
+    complete = bool((labels >= 0).all())
+    for piece in components(labels):
+        depth = _piece_depth(labels, piece, contour.border, complete=complete)
         most = int(depth[piece.mask].max())
         # A piece that fills the image has no boundary at all.
         steps = thickness(min(most, max(labels.shape)), contour.adapt, contour.iterations)
@@ -164,11 +165,21 @@ def _adapted_sample(target: Tensor, contour: ContourConfig) -> NDArray[np.float3
             band[piece.box][piece.mask & (depth <= steps)] = 1
         if outer:
             box = grown(piece.box, reach, labels.shape)
-            ring = ndimage.binary_dilation(
-                placed(piece, box), np.ones((3,) * labels.ndim, bool), iterations=steps
-            )
+            mask = torch.from_numpy(placed(piece, box).view(np.uint8))
+            ring = box_max(mask[None], steps)[0].numpy().view(bool)
             band[box][ring & (labels[box] != piece.index)] = 1
     return band
+
+
+def _piece_depth(
+    labels: NDArray[np.int64], piece: Component, border: str, *, complete: bool
+) -> NDArray[np.int32]:
+    """Box depth within the box of a piece; unlabelled voxels erode nothing."""
+    # The nearest voxel of another class touches the piece, unless unlabelled ones lie between.
+    around = grown(piece.box, (1,) * labels.ndim, labels.shape)
+    crop = around if complete else tuple(slice(0, n) for n in labels.shape)
+    depth = _box_depth((labels[crop] == piece.index) | (labels[crop] < 0), border)
+    return depth[within(piece.box, crop)]
 
 
 def _box_depth(mask: NDArray[np.bool_], border: str) -> NDArray[np.int32]:
@@ -196,32 +207,63 @@ def _unframed(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
 def _soft(target: Tensor, contour: ContourConfig, spacing: Sequence[float]) -> Tensor:
     """``exp(-d^2 / (2 s^2))``, d from the boundary voxels, both in voxels of the finest in-plane axis."""
     voxel = min(spacing[-2:])
+    ruler = Ruler.up_to(FAR * contour.softness + 1, [s / voxel for s in spacing])
     bands = []
     for sample in target:
-        labels = sample.cpu().numpy()
-        distance = _boundary_distance(labels, contour, [s / voxel for s in spacing])
-        bands.append(np.exp(-((distance / contour.softness) ** 2) / 2).astype(np.float32))
+        distance = ruler.distances(_boundary_squares(sample.cpu().numpy(), contour, ruler))
+        distance -= 1  # one step is what touching voxels are apart
+        bands.append(bell(np.maximum(distance, 0, out=distance), contour.softness))
     return torch.from_numpy(np.stack(bands)).to(target.device) if bands else target.float()
 
 
-def _boundary_distance(
-    labels: NDArray[np.int64], contour: ContourConfig, spacing: Sequence[float]
-) -> NDArray[np.float64]:
-    """Distance to the nearest voxel of another class, less the one step that touching voxels are apart."""
-    shape = labels.shape
+def _boundary_squares(labels: NDArray[np.int64], contour: ContourConfig, ruler: Ruler) -> NDArray[Any]:
+    """Squared distance to the nearest voxel of another class."""
+    shape, top = labels.shape, int(labels.max())
     if contour.border == "contour" and contour.side != "outer":  # beyond the image lies a class of its own
-        labels = _framed(labels, labels.max() + 1)
-    distance = np.full(labels.shape, math.inf)
+        labels = _framed(labels, max(top, 0) + 1)
+    squares = ruler.empty(labels.shape)
+    pieces = list(components(labels))
+    if contour.side != "inner" and pieces:
+        _measure_background(labels, pieces, ruler, squares)
+    pieces = [piece for piece in pieces if piece.index <= top]
     counts = labels > 0 if contour.side == "outer" else labels >= 0
-    # The nearest voxel of another class touches the class's box, unless some do not count.
+    # The nearest voxel of another class touches the object, unless some do not count.
     near = bool(counts.all())
-    for index, box in enumerate(ndimage.find_objects(labels + 1)):
-        if box is None or (index == 0 and contour.side == "inner"):
-            continue
-        crop = grown(box, (1,) * labels.ndim, labels.shape) if near else (slice(None),) * labels.ndim
-        own = labels[crop] == index
-        other = counts[crop] & ~own
+    reach = (1,) * labels.ndim if near else ruler.reach
+    for own in pieces if near and _few(pieces, reach, labels.shape) else _classes(labels, pieces):
+        crop = grown(own.box, reach, labels.shape)
+        other = counts[crop] & (labels[crop] != own.index)
         if other.any():
-            distance[crop][own] = ndimage.distance_transform_edt(~other, sampling=spacing)[own]
-    inside = distance if distance.shape == shape else _unframed(distance, shape)
-    return np.asarray(np.maximum(inside - 1, 0))
+            here = ruler.squares(other, tuple(slice(0, n) for n in other.shape), other.shape)
+            squares[own.box][own.mask] = here[within(own.box, crop)][own.mask]
+        else:
+            squares[own.box][own.mask] = ruler.nothing
+    return squares if squares.shape == shape else _unframed(squares, shape)
+
+
+def _measure_background(
+    labels: NDArray[np.int64], pieces: list[Component], ruler: Ruler, squares: NDArray[Any]
+) -> None:
+    """Squared distance to the foreground, in place; object by object where that leaves out much of the image."""
+    objects = pieces if _few(pieces, ruler.reach, labels.shape) else [_object(labels > 0, 0)]
+    for piece in objects:
+        crop = grown(piece.box, ruler.reach, labels.shape)
+        here = ruler.squares(piece.mask, within(piece.box, crop), [s.stop - s.start for s in crop])
+        np.minimum(squares[crop], here, out=squares[crop])
+
+
+def _few(pieces: list[Component], reach: Sequence[int], shape: tuple[int, ...]) -> bool:
+    """Whether the surroundings of all pieces are less work than the image."""
+    boxes = [grown(piece.box, reach, shape) for piece in pieces]
+    work = sum(OVERHEAD + math.prod(s.stop - s.start for s in box) for box in boxes)
+    return bool(work < math.prod(shape))
+
+
+def _classes(labels: NDArray[np.int64], pieces: list[Component]) -> list[Component]:
+    """All pieces of each class as one."""
+    return [_object(labels == index, index) for index in sorted({piece.index for piece in pieces})]
+
+
+def _object(mask: NDArray[np.bool_], index: int) -> Component:
+    box = ndimage.find_objects(mask.view(np.uint8))[0]
+    return Component(index, box, mask[box])

@@ -86,7 +86,7 @@ def two_convs(
             strides=step,
             kernel_size=3,
             act=ACTIVATIONS[act],
-            norm=None if norm == "none" else "batch",
+            norm="batch",
         )
         return with_norm(layer, norm, dims)
 

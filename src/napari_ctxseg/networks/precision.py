@@ -13,14 +13,18 @@ _NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 class SafeConv3d(nn.Conv3d):
     """A 3-D convolution that leaves bfloat16 where torch's CPU kernel is wrong.
 
-    With kernel 3 and padding 1 the weight gradient is garbage whenever the first spatial axis has size 2 (torch 2.13 and
-    2.15; 2-D and other sizes are right). Sizes below 4 all run in float32: they are at the bottom of a network and cost
-    nothing.
+    With padding, the weight gradient is garbage, or memory is overwritten, where the first spatial axis is shorter than the
+    kernel: at size 2 with kernel 3, at 2 to 4 with kernel 5, at 3 to 5 with kernel 7 (torch 2.13 and 2.15; 2-D and other
+    sizes are right). All sizes up to the kernel's run in float32: they are at the bottom of a network and cost nothing.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (torch's own name)
         """Convolution, in float32 where the first axis is short."""
-        if input.device.type != "cpu" or input.shape[2] >= 4 or not torch.is_autocast_enabled("cpu"):
+        if (
+            input.device.type != "cpu"
+            or input.shape[2] > self.kernel_size[0]
+            or not torch.is_autocast_enabled("cpu")
+        ):
             return super().forward(input)
         with torch.autocast("cpu", enabled=False):
             return super().forward(input.float())

@@ -126,6 +126,7 @@ def make_refinement(
     classes: int,
     regions: bool = False,
     head: Head = "sigmoid",
+    pretrained: bool = True,
 ) -> RefinementNetwork:
     """Build a refinement network from any of the segmentation networks.
 
@@ -143,6 +144,8 @@ def make_refinement(
         Whether the channels are overlapping regions.
     head : {"sigmoid", "tanh"}
         See `RefinementNetwork`.
+    pretrained : bool
+        As in `make_network`.
 
     Raises
     ------
@@ -153,4 +156,4 @@ def make_refinement(
     fitted = checked.model_copy(
         update={"dims": dims, "in_channels": image_channels + 2 * classes, "out_channels": 2 * classes}
     )
-    return RefinementNetwork(make_network(fitted), regions=regions, head=head)
+    return RefinementNetwork(make_network(fitted, pretrained=pretrained), regions=regions, head=head)

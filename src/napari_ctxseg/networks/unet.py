@@ -136,7 +136,7 @@ def _up(config: UNetConfig, channels: int, width: int, step: int) -> tuple[nn.Mo
         output_padding=0,
         is_transposed=True,
         act=ACTIVATIONS[config.act] if normed else None,
-        norm="batch" if normed and config.norm != "none" else None,
+        norm="batch" if normed else None,
         conv_only=not normed,
     )
     return with_norm(layer, config.norm, config.dims), width

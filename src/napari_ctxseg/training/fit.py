@@ -61,6 +61,7 @@ def fit(
     if resume:
         config = RunFolder(out, resume=True).load_config()
     if isinstance(config.method, CrGanConfig):
+        # Here, because its second stage predicts with the first one, and prediction needs this package.
         from napari_ctxseg.training.cr_gan import fit_cr_gan
 
         yield from fit_cr_gan(config, cases, out, stop=stop, visible=visible, resume=resume)

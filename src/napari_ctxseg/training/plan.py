@@ -11,9 +11,10 @@ import torch
 
 from napari_ctxseg.cases import Case, class_table, split_groups
 from napari_ctxseg.config import DeviceConfig, NetworkBase, RunConfig, SupervisedConfig
-from napari_ctxseg.config.combinations import BATCH, Facts, automatic_patch, warnings
+from napari_ctxseg.config.combinations import BATCH, Facts, automatic_patch, discriminator_needs, warnings
 from napari_ctxseg.config.discriminators import check_discriminator
 from napari_ctxseg.errors import InputError
+from napari_ctxseg.networks.pretrained import notes_on_weights
 from napari_ctxseg.training.data import Sample, check_trainable, in_planes, planes_of, prepare
 from napari_ctxseg.training.shares import class_shares, needs_shares, with_shares
 
@@ -85,9 +86,10 @@ def make_plan(config: RunConfig, cases: Sequence[Case]) -> Plan:
         train, val = samples, []
         notes.append("Too few labelled images to keep some apart: the curve is measured on training images")
     network = config.network.filled(samples[0].image.shape[0], len(classes) + 1)
-    size = config.patch.size or patch_size(train, network)
+    size = config.patch.size or patch_size(train, network, discriminator_needs(config.method))
     _check_patch(size, network)
     network = network.for_patch(size)
+    notes += notes_on_weights(network)
     batch = config.patch.batch or BATCH[network.dims]
     sequence = config.patch.sequence or _sequence(config, network, batch)
     patch = config.patch.model_copy(update={"size": size, "batch": batch, "sequence": sequence})
@@ -180,10 +182,10 @@ def _check_cases(cases: Sequence[Case], config: RunConfig) -> None:
             raise InputError(case.name, "is a single 2-D image, but the model is 3-D", "Choose dims 2")
 
 
-def patch_size(samples: Sequence[Sample], network: NetworkBase) -> tuple[int, ...]:
-    """Patch that covers a typical image as far as memory and time allow, in multiples of the network's stride."""
+def patch_size(samples: Sequence[Sample], network: NetworkBase, shortest: int = 1) -> tuple[int, ...]:
+    """Patch that covers a typical image as far as memory and time allow; no side below `shortest`."""
     shapes = np.array([s.target.shape[-network.dims :] for s in samples])
-    return automatic_patch(np.median(shapes, axis=0).tolist(), network)
+    return automatic_patch(np.median(shapes, axis=0).tolist(), network, shortest)
 
 
 def resolve_device(config: DeviceConfig) -> DeviceConfig:
