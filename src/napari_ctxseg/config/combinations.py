@@ -27,6 +27,9 @@ LONGEST = {2: 128, 3: 96}
 #: Patches in a batch.
 BATCH = {2: 8, 3: 4}
 
+#: Images below which data are small in the sense of the CR-GAN paper.
+MANY = 1000
+
 Section = Literal["dims", "network", "discriminator", "method", "planes"]
 
 
@@ -203,9 +206,11 @@ def warnings(config: RunConfig, facts: Facts) -> list[str]:
     """What can be trained, but is likely to disappoint."""
     found = []
     noise = getattr(config.method, "noise", 0.0)
-    if noise > 0:
+    if noise > 0 and facts.patients < MANY:
+        many = f"{facts.patients} image{'s' if facts.patients > 1 else ''}"
         found.append(
-            "Noise channel: on small data the CR-GAN paper found it harmful, on large data of no use. 0 turns it off."
+            f"A noise channel on {many}: the CR-GAN paper found it harmful on small data, and of no use on large. 0 leaves "
+            "it out."
         )
     sides, least = (
         facts.shape[-config.network.dims :],
