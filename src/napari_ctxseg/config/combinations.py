@@ -71,8 +71,9 @@ class Refusal:
         return f"{self.reason}. {self.remedy}."
 
 
-def discriminator_needs(method: Any) -> int:
-    """Shortest side of a patch that a method's discriminator can judge; 1 without any."""
+def shortest_side(config: RunConfig) -> int:
+    """Shortest side of a patch that the method's discriminator can judge; 1 without any."""
+    method = config.method
     if isinstance(method, SupervisedConfig) or method.adversarial_weight == 0:
         return 1
     return int(method.discriminator.smallest)
@@ -93,7 +94,7 @@ def automatic_patch(shape: Sequence[float], network: NetworkBase, shortest: int 
         Sides of the typical image, as many as the network has dimensions.
     network : NetworkBase
     shortest : int
-        No side is shorter, see `discriminator_needs`.
+        No side is shorter, see `shortest_side`.
     """
     dims, stride, least = network.dims, network.stride, least_patch(network, shortest)
     size = [
@@ -114,7 +115,7 @@ def patch_of(config: RunConfig, facts: Facts) -> tuple[int, ...]:
     if config.patch.size is not None:
         return config.patch.size
     shape = facts.shape[-config.network.dims :]
-    return automatic_patch(shape, config.network, discriminator_needs(config.method))
+    return automatic_patch(shape, config.network, shortest_side(config))
 
 
 def filled_network(config: RunConfig, facts: Facts) -> NetworkBase:
@@ -152,7 +153,7 @@ def _patch(config: RunConfig, facts: Facts) -> list[Refusal]:
 
 def _discriminator(config: RunConfig, facts: Facts) -> list[Refusal]:
     method = config.method
-    if isinstance(method, SupervisedConfig) or discriminator_needs(method) == 1:
+    if isinstance(method, SupervisedConfig) or shortest_side(config) == 1:
         return []
     try:
         check_discriminator(method.discriminator, patch_of(config, facts), getattr(method, "roi", None))
@@ -212,10 +213,8 @@ def warnings(config: RunConfig, facts: Facts) -> list[str]:
             f"A noise channel on {many}: the CR-GAN paper found it harmful on small data, and of no use on large. 0 leaves "
             "it out."
         )
-    sides, least = (
-        facts.shape[-config.network.dims :],
-        least_patch(config.network, discriminator_needs(config.method)),
-    )
+    sides = facts.shape[-config.network.dims :]
+    least = least_patch(config.network, shortest_side(config))
     if any(2 * n <= m for n, m in zip(sides, least, strict=False)):
         found.append(
             f"The image ({_sides(sides)}) is much smaller than the smallest patch of this model and method "

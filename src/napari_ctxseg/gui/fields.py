@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
     from qtpy.QtWidgets import QWidget
 
-ABBREVIATIONS = {"ce": "CE", "unet": "U-Net", "roi": "ROI", "dice": "Dice", "jaccard": "Jaccard"}
+ABBREVIATIONS = {
+    "ce": "CE",
+    "unet": "U-Net",
+    "roi": "ROI",
+    "dice": "Dice",
+    "jaccard": "Jaccard",
+    "resnet34": "ResNet-34",
+    "vnet": "V-Net",
+    "unetr": "UNETR",
+    "deeplabv3": "DeepLabV3",
+}
 #: Names of their own, and shorter ones for those that a dock would cut off where they begin to differ.
 SHORT = {
     "contour_weighted_ce": "Contour CE",

@@ -11,7 +11,7 @@ import torch
 
 from napari_ctxseg.cases import Case, class_table, split_groups
 from napari_ctxseg.config import DeviceConfig, NetworkBase, RunConfig, SupervisedConfig
-from napari_ctxseg.config.combinations import BATCH, Facts, automatic_patch, discriminator_needs, warnings
+from napari_ctxseg.config.combinations import BATCH, Facts, automatic_patch, shortest_side, warnings
 from napari_ctxseg.config.discriminators import check_discriminator
 from napari_ctxseg.errors import InputError
 from napari_ctxseg.networks.pretrained import notes_on_weights
@@ -86,7 +86,7 @@ def make_plan(config: RunConfig, cases: Sequence[Case]) -> Plan:
         train, val = samples, []
         notes.append("Too few labelled images to keep some apart: the curve is measured on training images")
     network = config.network.filled(samples[0].image.shape[0], len(classes) + 1)
-    size = config.patch.size or patch_size(train, network, discriminator_needs(config.method))
+    size = config.patch.size or patch_size(train, network, shortest_side(config))
     _check_patch(size, network)
     network = network.for_patch(size)
     notes += notes_on_weights(network)
