@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results" / "networks.json"
@@ -35,6 +36,14 @@ NETWORKS: dict[str, dict] = {
     "deeplabv3": {"kind": "deeplabv3"},
     "deeplabv3, paper": {"kind": "deeplabv3", "preset": "paper"},
     "recurrent_unet": {"kind": "recurrent_unet"},
+}
+#: The papers' networks are measured in the dimensions they were made for.
+ONLY = {
+    "unet, context": 2,
+    "unet, context_gan": 2,
+    "deeplabv3, paper": 2,
+    "unet, contour": 3,
+    "unetr, paper": 3,
 }
 
 
@@ -77,6 +86,7 @@ def measure(name: str, dims: int, steps: int, threads: int) -> dict[str, object]
         "peak_mb": round(peak / 1e6),
         "estimate_mb": round(estimate.bytes_training / 1e6),
         "estimate_of_peak": round(estimate.bytes_training / peak, 2),
+        "load": round(os.getloadavg()[0], 1),
     }
 
 
@@ -84,6 +94,29 @@ def _for(config: dict, dims: int) -> object:
     from napari_ctxseg.config import parse_network
 
     return parse_network(config).for_patch(PATCH[dims])
+
+
+def save(rows: list[dict[str, object]], threads: int) -> None:
+    """Write what is known so far."""
+    machine = {"cpu": platform.processor(), "threads": threads, "torch": metadata.version("torch")}
+    about = {"patch": {str(d): p for d, p in PATCH.items()}, "batch": BATCH, "dtype": "float32"}
+    RESULTS.write_text(json.dumps(machine | about | {"rows": rows}, indent=1) + "\n")
+
+
+def table() -> str:
+    """Markdown of the stored results."""
+    rows = json.loads(RESULTS.read_text())["rows"]
+    lines = [
+        "| Network | Size | Weights | Seconds | Peak memory | Estimate / peak |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        size = " x ".join(map(str, PATCH[row["dims"]]))
+        lines.append(
+            f"| `{row['network'].replace(', ', '`, preset `')}` | {size} | {row['parameters'] / 1e6:.1f} M | "
+            f"{row['processor_seconds']:.2f} | {row['peak_mb']} MB | {row['estimate_of_peak']:.2f} |"
+        )
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -96,13 +129,19 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--here", action="store_true", help="in this process, as JSON")
+    parser.add_argument("--table", action="store_true", help="stored results as Markdown")
     args = parser.parse_args()
+    if args.table:
+        print(table())
+        return
     if args.here:
         print(json.dumps(measure(args.only, args.dims, args.steps, args.threads)))
         return
     rows = []
     for dims in [args.dims] if args.dims else (2, 3):
         for name in [args.only] if args.only else NETWORKS:
+            if not args.only and ONLY.get(name, dims) != dims:
+                continue
             words = ["--here", "--only", name, "--dims", str(dims)]
             words += ["--steps", str(args.steps), "--threads", str(args.threads)]
             done = subprocess.run(
@@ -110,10 +149,8 @@ def main() -> None:
             )
             rows.append(json.loads(done.stdout.splitlines()[-1]))
             print(json.dumps(rows[-1]), flush=True)
-    if args.save:
-        machine = {"cpu": platform.processor(), "threads": args.threads, "load_after": os.getloadavg()}
-        about = {"patch": {str(d): p for d, p in PATCH.items()}, "batch": BATCH, "dtype": "float32"}
-        RESULTS.write_text(json.dumps(machine | about | {"rows": rows}, indent=1) + "\n")
+            if args.save:
+                save(rows, args.threads)
 
 
 if __name__ == "__main__":

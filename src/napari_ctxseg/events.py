@@ -166,6 +166,47 @@ class LossMaps(Event):
 
 
 @dataclass(frozen=True)
+class Described(Event):
+    """What a training will need, see `napari_ctxseg.training.describe`.
+
+    `memory` and `free` are bytes, the latter None where nobody can say; `problem` says why there is nothing to tell.
+    """
+
+    request: int
+    parameters: int = 0
+    discriminator: int = 0
+    memory: int = 0
+    free: int | None = None
+    patch: tuple[int, ...] = ()
+    batch: int = 0
+    problem: str = ""
+
+    def sentence(self) -> str:
+        """All of it in words."""
+        if self.problem:
+            return self.problem
+        judge = f" and {_count(self.discriminator)} of the discriminator" if self.discriminator else ""
+        sides = " x ".join(map(str, self.patch))
+        text = (
+            f"{_count(self.parameters)} weights{judge}, about {_bytes(self.memory)} to train "
+            f"(patches {sides}, batch {self.batch})"
+        )
+        if self.free is not None and self.memory > self.free:
+            text += f". More than is free ({_bytes(self.free)}): choose a smaller network, or 2-D"
+        return f"{text}."
+
+
+def _count(number: int) -> str:
+    if number >= 1e5:
+        return f"{number / 1e6:.1f} M"
+    return f"{number / 1e3:.1f} k" if number >= 1e3 else str(number)
+
+
+def _bytes(number: int) -> str:
+    return f"{number / 1e9:.1f} GB" if number >= 1e8 else f"{max(1, round(number / 1e6))} MB"
+
+
+@dataclass(frozen=True)
 class JobFailed(Event):
     """A job ended with an error. `remedy` may be empty; `log` is the path of the traceback."""
 

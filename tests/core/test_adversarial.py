@@ -303,7 +303,8 @@ def test_noise_is_the_same_in_every_prediction(
 ) -> None:
     from napari_ctxseg.inference import load_model
 
-    list(fit(build(METHODS["cgan, patch"]), cases, tmp_path / "r"))
+    events = list(fit(build(METHODS["cgan, patch"]), cases, tmp_path / "r"))
+    assert any("found it harmful" in e.text for e in events if isinstance(e, Note))
     model = load_model(tmp_path / "r")
     x = torch.randn(2, 1, 48, 48)
     with torch.no_grad():

@@ -17,8 +17,8 @@ from napari_ctxseg.errors import CheckpointError, CtxsegError, InputError
 from napari_ctxseg.events import EpochEnd, Note, PredictionBlock, RunFinished, RunStarted, StepEnd
 from napari_ctxseg.inference import load_model, predict
 from napari_ctxseg.training import checkpoint, cr_gan, fit, refine
-from napari_ctxseg.training.cr_gan import budgets, deal
 from napari_ctxseg.training.plan import make_plan, resolve_device
+from napari_ctxseg.training.stages import budgets, deal
 from tests.core.conftest import blob_case
 
 if TYPE_CHECKING:
@@ -133,11 +133,13 @@ def test_one_patient_is_refused_before_anything_is_written(tmp_path: Path) -> No
 
 
 def test_the_budget_covers_everything(done: tuple[Path, list[Case], list[Any]]) -> None:
-    _, _, events = done
+    out, _, events = done
     steps = [e for e in events if isinstance(e, StepEnd)]
     assert [e.step for e in steps] == list(range(1, 17))
     assert {e.steps for e in steps} == {16}
-    assert len([e for e in events if isinstance(e, RunStarted)]) == 1
+    (started,) = [e for e in events if isinstance(e, RunStarted)]
+    tensors, _ = checkpoint.load_tensors(out / "model.safetensors")
+    assert started.parameters == sum(t.numel() for t in tensors.values()), "of both stages"
     (finished,) = [e for e in events if isinstance(e, RunFinished)]
     assert (finished.step, finished.stopped) == (16, False)
     assert {e.curve for e in events if isinstance(e, EpochEnd)} == {"validation Dice"}

@@ -217,11 +217,9 @@ def test_doors_are_seen(code):
 
 
 def test_what_only_looks_like_a_door():
-    innocent = (
-        "torch.load(path, weights_only=True); network.eval(); app.exec(); yaml.safe_load(t); "
-        "np.load(p, allow_pickle=False); re.compile(p)"
-    )
+    innocent = "network.eval(); app.exec(); yaml.safe_load(t); np.load(p, allow_pickle=False); re.compile(p)"
     assert not list(doors(ast.parse(innocent)))
+    assert not list(doors(ast.parse("torch.load(path, weights_only=True)")))
 
 
 def parsed(path):

@@ -52,6 +52,10 @@ class FakeEngine:
         self.state = "busy"
         self.asked.append(("predict", run, case, device))
 
+    def describe(self, config, facts):
+        self.asked.append(("describe", config, facts))
+        return sum(entry[0] == "describe" for entry in self.asked)
+
     def set_visible(self, case, index):
         self.asked.append(("visible", case, index))
 

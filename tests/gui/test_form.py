@@ -24,13 +24,15 @@ from napari_ctxseg.config import (
     Sum,
     Term,
     UNetConfig,
+    VNetConfig,
     WeightedCE,
     parse_loss,
     preset_values,
     presets_of,
     recommended,
 )
-from napari_ctxseg.gui.form import ConfigForm, kinds_of, summary_of, title_of
+from napari_ctxseg.gui.fields import kinds_of, summary_of, title_of
+from napari_ctxseg.gui.form import ConfigForm
 
 pytestmark = pytest.mark.viewer  # Qt widgets need a screen
 
@@ -103,6 +105,18 @@ def test_hidden_fields_keep_their_value(qtbot):
     assert set(form._editors) == set(UNetConfig.model_fields) - off - {"kind"}
     form._editors["norm"].value = "group"
     assert form.value == UNetConfig(dims=3, norm="group")
+
+
+@pytest.mark.parametrize("cls", kinds_of(NetworkConfig))
+def test_every_network_goes_through_the_form(cls, qtbot):
+    form = ConfigForm(NetworkConfig, UNetConfig() if cls is VNetConfig else VNetConfig(), "Model", {"dims"})
+    qtbot.addWidget(form)
+    choose(form, cls)
+    assert form.value == cls()
+    for name in presets_of(cls.model_fields["kind"].default):
+        menu_of(form)[name].trigger()
+        assert form.value == cls.model_validate(preset_values(form.value.kind, name))
+    assert not form.problem
 
 
 class Touchy(Config):

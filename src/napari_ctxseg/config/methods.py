@@ -29,13 +29,13 @@ class AdversaryOptim(Config):
 
     name: Literal["adam", "sgd", "rmsprop"] = Field(
         "adam",
-        title="Discriminator optimiser",
+        title="Optimiser",
         description="adam: safe. sgd: as released with Seg-GLGAN. rmsprop: CR-GAN's paper.",
     )
     lr: float = Field(
         1e-4,
         gt=0,
-        title="Discriminator learning rate",
+        title="Learning rate",
         description="Too high and the discriminator wins at once: nothing is learnt from it.",
     )
 
@@ -46,7 +46,7 @@ class _Adversarial(Config):
     adversarial_weight: float = Field(
         1e-2,
         ge=0,
-        title="Adversarial weight",
+        title="GAN weight",
         description="How much fooling the discriminator counts beside the loss. 0: no discriminator at all.",
     )
     loss_weight: float = Field(
@@ -82,7 +82,10 @@ class GanConfig(_Adversarial):
 
     kind: Literal["gan"] = "gan"
     discriminator: DiscriminatorConfig = Field(
-        PlainDiscriminatorConfig(), title="Discriminator", description="What judges the masks."
+        PlainDiscriminatorConfig(),
+        title="Discriminator",
+        description="What judges the masks.",
+        json_schema_extra={"without": ["context"]},
     )
 
     @model_validator(mode="after")
@@ -113,7 +116,7 @@ class CGanConfig(_Adversarial):
     adversarial_weight: float = Field(
         1.0,
         ge=0,
-        title="Adversarial weight",
+        title="GAN weight",
         description="How much fooling the discriminator counts beside the loss. 0: no discriminator at all.",
     )
     loss_weight: float = Field(
@@ -127,7 +130,10 @@ class CGanConfig(_Adversarial):
         json_schema_extra=ADVANCED,
     )
     discriminator: DiscriminatorConfig = Field(
-        PixelDiscriminatorConfig(), title="Discriminator", description="What judges the masks."
+        PixelDiscriminatorConfig(),
+        title="Discriminator",
+        description="What judges the masks.",
+        json_schema_extra={"without": ["context", "plain"]},
     )
 
     @model_validator(mode="after")
@@ -144,6 +150,7 @@ class RefineConfig(Config):
         None,
         title="First stage",
         description="A finished run to refine. Left empty: the first stage is trained in this run.",
+        json_schema_extra={"run": True},
     )
     folds: int = Field(
         3,
@@ -155,10 +162,10 @@ class RefineConfig(Config):
     steps: int | None = Field(
         None, ge=1, title="Steps", description="Of the second stage. Left empty: as many as the first."
     )
-    network: NetworkConfig = Field(UNetConfig(), title="Refinement network")
+    network: NetworkConfig = Field(UNetConfig(), title="Network")
     loss: Literal["bce_dice", "focal", "dilated", "mse"] = Field(
         "bce_dice",
-        title="Loss of the error masks",
+        title="Its loss",
         description="bce_dice: cross-entropy and Dice. focal, dilated: for very sparse errors. mse: as released.",
         json_schema_extra=ADVANCED,
     )

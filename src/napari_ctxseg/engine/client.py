@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import os
 import shutil
 import signal
@@ -26,13 +27,14 @@ from napari_ctxseg.engine.protocol import (
 )
 from napari_ctxseg.engine.requests import MapsRequest, maps_message
 from napari_ctxseg.errors import CtxsegError
-from napari_ctxseg.events import Event, JobDone, JobFailed, Note
+from napari_ctxseg.events import Described, Event, JobDone, JobFailed, Note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from napari_ctxseg.cases import Case
     from napari_ctxseg.config import DeviceConfig, RunConfig
+    from napari_ctxseg.config.combinations import Facts
 
 State = Literal["starting", "ready", "busy", "dead"]
 Lane = Literal["job", "maps"]
@@ -82,7 +84,7 @@ class EngineClient:
         self.log = Path()
         self._program = tuple(program)
         self._process: subprocess.Popen[bytes] | None = None
-        self._job = 0
+        self._job = self._asked = 0
         self._was_ready = False
         self._killed = False
         self._events: list[Message] = []
@@ -216,6 +218,15 @@ class EngineClient:
             }
         )
 
+    def describe(self, config: RunConfig, facts: Facts) -> int:
+        """Ask a ready engine what a training would need; returns the number that the answer carries."""
+        if self.state != "ready":
+            raise EngineError("engine", f"is {self.state}", "Wait until it is ready")
+        self._asked += 1
+        message = {"type": "describe", "request": self._asked, "config": config.model_dump(mode="json")}
+        self._send(message | {"facts": dataclasses.asdict(facts)})
+        return self._asked
+
     def maps(self, request: MapsRequest) -> int:
         """Ask what a loss sees; also while an earlier request is computed, which then gives way.
 
@@ -323,6 +334,8 @@ class EngineClient:
         if kind != "event":
             raise ProtocolError(f"unknown message {kind!r}")
         current = message.get("job") == self._job
+        if message.get("event") == Described.__name__:  # belongs to no job
+            return [read_event(message, self._scratch.take)]
         if not current and self.lane == "job":  # a job that is over; its arrays are of no use
             for name in array_names(message):
                 self._scratch.path(name).unlink(missing_ok=True)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_ctxseg.config import DeviceConfig, parse_config
+from napari_ctxseg.config.combinations import Facts
 from napari_ctxseg.engine.maps_lane import MapsLane
 from napari_ctxseg.engine.protocol import (
     Lines,
@@ -32,7 +33,7 @@ from napari_ctxseg.engine.protocol import (
 )
 from napari_ctxseg.engine.requests import read_maps
 from napari_ctxseg.errors import CtxsegError
-from napari_ctxseg.events import Event, JobDone, JobFailed, StepEnd
+from napari_ctxseg.events import Described, Event, JobDone, JobFailed, StepEnd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,6 +80,10 @@ class Inbox:
         with self.jobs.mutex:
             return any(message is None or message["type"] == "maps" for message in self.jobs.queue)
 
+    def waits(self) -> bool:
+        """Whether anything else is to be done: then a description, which is soon asked for again, can wait."""
+        return not self.jobs.empty()
+
     def _listen(self) -> None:
         lines = Lines()
         try:
@@ -100,7 +105,7 @@ class Inbox:
         try:
             message = decode(line)
             kind = message["type"]
-            if kind in ("train", "predict", "maps"):
+            if kind in ("train", "predict", "maps", "describe"):
                 self.jobs.put(message)
             elif kind == "stop":
                 self._stopped_job = max(self._stopped_job, int(message["job"]))
@@ -156,6 +161,8 @@ class Worker:
         while (message := self.inbox.jobs.get()) is not None:
             if message["type"] == "bad":
                 self.outbox.send({"type": "error", "error": message["error"]})
+            elif message["type"] == "describe":
+                self._describe(message)
             else:
                 self._run(message)
 
@@ -177,6 +184,26 @@ class Worker:
             traceback.print_exc()
             self._send(_failure(error), job)
         self._send(JobDone(), job)
+
+    def _describe(self, message: Message) -> None:
+        """Answer what a training would need; an error is an answer too."""
+        if self.inbox.waits():
+            return
+        request = int(message["request"])
+        try:
+            from napari_ctxseg.training.describe import describe
+
+            facts = message["facts"]
+            known = Facts(**(facts | {"shape": tuple(facts["shape"])}))
+            answer = describe(parse_config(message["config"]), known, request)
+        except CtxsegError as error:
+            answer = Described(request, problem=str(error))
+        except Exception as error:  # noqa: BLE001 - an estimate that fails must not end the engine
+            traceback.print_exc()
+            answer = Described(
+                request, problem=f"The needs of this model cannot be told ({type(error).__name__}: {error})."
+            )
+        self._send(answer, 0)
 
     def _events(self, message: Message, job: int) -> Iterator[Event]:
         """The core's generator for a request."""

@@ -13,6 +13,7 @@ from psygnal import Signal
 
 from napari_ctxseg.cases import Case, class_indices
 from napari_ctxseg.config import BudgetConfig, RunConfig, UNetConfig
+from napari_ctxseg.config.combinations import Facts, refusals
 from napari_ctxseg.errors import InputError
 from napari_ctxseg.gui import layers as lay
 from napari_ctxseg.gui.annotation import Census, Marks
@@ -62,7 +63,8 @@ class Choices:
         self._dismissed: set[int] = set()
         self.census: Census | None = None
         self.edits = 0  # grows with every stroke, and with another array
-        self._predictions: dict[int, tuple[Any, Any]] = {}  # id of an image layer -> (it, its prediction)
+        # id of an image layer, and a region's name or nothing -> (the layer, its prediction)
+        self._predictions: dict[tuple[int, str], tuple[Any, Any]] = {}
 
     def choose(self, images: Sequence[Any], labels: Any) -> None:
         """Use these image layers as channels and this labels layer as annotation."""
@@ -140,7 +142,7 @@ class Choices:
     def recolor(self) -> None:
         """Give the chosen labels and our predictions the class colours."""
         colors = self.colors()
-        targets = [layer for _, layer in self._predictions.values()]
+        targets = [layer for (_, region), (_, layer) in self._predictions.items() if not region]
         for layer in [*targets, *([self.labels] if self.labels is not None else [])]:
             layer.colormap = lay.class_colormap(colors)
 
@@ -204,9 +206,17 @@ class Choices:
     def _model_problem(self) -> str:
         if self.form_problem:
             return self.form_problem
-        if self.config.network.dims == 3 and len(lay.spatial_shape(self.images[0])) == 2:
-            return "A 3-D model needs a volume: choose 2-D."
-        return ""
+        facts = self.facts()
+        refused = refusals(self.config, facts) if facts is not None else []
+        return str(refused[0]) if refused else ""
+
+    def facts(self) -> Facts | None:
+        """What is known of the data; None without a usable image. The layers of one image are one patient."""
+        if lay.image_problem(self.images):
+            return None
+        first = self.images[0]
+        channels = 3 if first.rgb else len(self.images)
+        return Facts(lay.spatial_shape(first), channels, max(1, len(self.classes)))
 
     def run_config(self, init: str | None = None) -> RunConfig:
         """The configuration of the next run, as `ctxseg train` takes it too.

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QSignalBlocker, Signal  # type: ignore[attr-defined]
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QPushButton, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -89,6 +99,92 @@ class NumbersText(NumberText):
     def parse(self, text: str) -> Any:
         """Numbers in a text, None where there are none."""
         return tuple(_number(word) for word in re.split(r"[,;\s]+", text.strip(",; "))) if text else None
+
+
+class CountText(NumberText):
+    """A whole number, or empty for None."""
+
+    wanted = "a whole number above 0"
+
+    def __init__(self, value: Any, title: str, parent: QWidget | None = None) -> None:
+        super().__init__(value, title, parent)
+        self.setPlaceholderText("left empty: automatic")
+
+    def show_value(self, value: Any) -> str:
+        """Text of a number."""
+        return "" if value is None else str(value)
+
+    def parse(self, text: str) -> Any:
+        """Number in a text, None where there is none."""
+        if not text:
+            return None
+        if int(text) < 1:
+            raise ValueError(text)
+        return int(text)
+
+
+class RunChoice(QWidget):
+    """A finished run, or None: what was chosen, a button to choose, and one to take the choice back."""
+
+    changed = Signal()
+    problem = ""
+
+    def __init__(self, value: str | None, empty: str, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._empty, self._value = empty, value
+        self.start = ""  # folder that the dialog opens in
+        self.text, self.choose, self.forget = QLabel(), QPushButton("Use a run..."), QToolButton()
+        self.text.setWordWrap(True)
+        self.choose.setToolTip("Choose the folder of a finished run.")
+        self.choose.clicked.connect(self._choose)
+        self.forget.setText("x")
+        self.forget.setToolTip(f"Back to: {empty}.")
+        self.forget.clicked.connect(self._forget)
+        row = QHBoxLayout()
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.choose, 1)
+        row.addWidget(self.forget)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(2)
+        column.addWidget(self.text)
+        column.addLayout(row)
+        self.value = value
+
+    @property
+    def native(self) -> QWidget:
+        """The widget itself."""
+        return self
+
+    @property
+    def tooltip(self) -> str:
+        """What the editor is for."""
+        return self.toolTip()
+
+    @tooltip.setter
+    def tooltip(self, text: str) -> None:
+        self.setToolTip(text)
+
+    @property
+    def value(self) -> str | None:
+        """Path of the run, or None."""
+        return self._value
+
+    @value.setter
+    def value(self, value: str | None) -> None:
+        self._value = value
+        self.text.setText(self._empty if value is None else Path(value).name)
+        self.text.setToolTip(value or "")
+        self.forget.setVisible(value is not None)
+        self.changed.emit()
+
+    def _choose(self, *_: object) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "Folder of a run", self.start)
+        if folder:
+            self.value = folder
+
+    def _forget(self, *_: object) -> None:
+        self.value = None
 
 
 def _number(text: str) -> float:

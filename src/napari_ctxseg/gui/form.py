@@ -2,119 +2,44 @@
 
 from __future__ import annotations
 
-import types
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any
 
-from magicgui.widgets import create_widget
 from pydantic import ValidationError
 from qtpy.QtCore import QSignalBlocker, Qt, Signal  # type: ignore[attr-defined]
+from qtpy.QtGui import QStandardItemModel
 from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLabel, QMenu, QToolButton, QWidget
 
 from napari_ctxseg.config import Config, preset_note, preset_values, presets_of
-from napari_ctxseg.gui.editors import ConfigList, NumbersText, NumberText
+from napari_ctxseg.gui.editors import ConfigList
+from napari_ctxseg.gui.fields import (
+    is_advanced,
+    is_off_screen,
+    item_of,
+    kinds_of,
+    label_width,
+    left_out,
+    simple_editor,
+    start_of,
+    summary_of,
+    title_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from pydantic.fields import FieldInfo
 
-ABBREVIATIONS = {"ce": "CE", "unet": "U-Net", "roi": "ROI", "dice": "Dice", "jaccard": "Jaccard"}
-#: Names that would be too long for a dock, and cut off where they begin to differ.
-SHORT = {
-    "contour_weighted_ce": "Contour CE",
-    "contour_weighted_ce_dice": "Contour CE + Dice",
-    "dice_ce": "Dice + CE",
-}
 #: Letters that a choice of kinds has room for at least; the list that it opens is as wide as it needs.
 KIND_LETTERS = 11
 
 
-def kinds_of(annotation: Any) -> list[type[Config]]:
-    """Configuration classes of a (tagged) union, or of a single class; empty for anything else."""
-    if get_origin(annotation) is Annotated:
-        return kinds_of(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, types.UnionType):
-        found = [kinds_of(member) for member in get_args(annotation)]
-        return [cls for classes in found for cls in classes] if all(found) else []
-    if isinstance(annotation, type) and issubclass(annotation, Config):
-        return [annotation]
-    return []
-
-
-def item_of(annotation: Any) -> type[Config] | None:
-    """Class of the items of ``tuple[Config, ...]``; None for anything else."""
-    found = kinds_of(get_args(annotation)[0]) if get_origin(annotation) is tuple else []
-    return found[0] if len(found) == 1 else None
-
-
-def title_of(cls: type[Config]) -> str:
-    """Readable name of a kind: ``dilated_balanced_ce`` becomes "Dilated balanced CE"."""
-    kind = str(cls.model_fields["kind"].default)
-    if kind in SHORT:
-        return SHORT[kind]
-    words = kind.split("_")
-    text = " ".join(ABBREVIATIONS.get(word, word) for word in words)
-    return text[0].upper() + text[1:]
-
-
-def summary_of(cls: type[Config]) -> str:
-    """First line of a class's docstring."""
-    return (cls.__doc__ or "").strip().splitlines()[0]
-
-
-def start_of(cls: type[Config]) -> Config:
-    """What a newly chosen kind starts with: its recommended preset, else its defaults with lengths in pixels."""
-    kind = cls.model_fields["kind"].default
-    if "recommended" in presets_of(kind):
-        return cls.model_validate(preset_values(kind, "recommended"))
-    return cls.model_validate({"unit": "px"} if "unit" in cls.model_fields else {})
-
-
-def is_advanced(info: FieldInfo) -> bool:
-    """Whether a field is rarely changed."""
-    return isinstance(info.json_schema_extra, dict) and bool(info.json_schema_extra.get("advanced"))
-
-
-def is_off_screen(info: FieldInfo) -> bool:
-    """Whether a field has no editor: the data decide it, or only files and the command line set it."""
-    return isinstance(info.json_schema_extra, dict) and bool(info.json_schema_extra.get("off_screen"))
-
-
-def _limits(info: FieldInfo) -> dict[str, Any]:
-    """Bounds of a number as options of a spin box."""
-    options: dict[str, Any] = {"min": -1e6, "max": 1e6}
-    for rule in info.metadata:
-        for name, option in (("ge", "min"), ("gt", "min"), ("le", "max"), ("lt", "max")):
-            bound = getattr(rule, name, None)
-            if bound is not None:
-                options[option] = bound
-    return options
-
-
-def label_width(widget: QWidget) -> int:
-    """Width of the labels in front of editors."""
-    return widget.fontMetrics().horizontalAdvance("Context weight")
-
-
-def simple_editor(info: FieldInfo, value: Any, title: str) -> Any:
-    """Editor of a field that is no configuration: has `value`, `changed`, `native` and `tooltip`."""
-    annotation, limits = info.annotation, _limits(info)
-    numbers = [member for member in get_args(annotation) if get_origin(member) is tuple]
-    if numbers and get_args(numbers[0])[0] is float:
-        return NumbersText(value, title)
-    options: dict[str, Any] = {}
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        inside = limits["min"] <= value <= limits["max"]
-        if isinstance(value, float) and (0 < abs(info.default) < 0.01 or limits["max"] <= 0.1 or not inside):
-            return NumberText(value, title)
-        options = limits
-        if isinstance(value, int):
-            options = {key: int(bound) for key, bound in options.items()}
-        else:
-            options["step"] = 0.1 if value < 10 else 1.0
-    if get_origin(annotation) is Literal:
-        options["choices"] = list(get_args(annotation))
-    return create_widget(value=value, annotation=annotation, options=options)
+def enable_item(box: QComboBox, row: int, reason: str, tooltip: str) -> None:
+    """Grey an entry of a list with the reason as its tooltip, or let it be chosen."""
+    model = box.model()
+    item = model.item(row) if isinstance(model, QStandardItemModel) else None
+    if item is not None:
+        item.setEnabled(not reason)
+        item.setToolTip(reason or tooltip)
 
 
 class ConfigForm(QWidget):
@@ -150,6 +75,7 @@ class ConfigForm(QWidget):
         self._hidden, self._without, self._value = set(hidden), tuple(without), value
         self._editors: dict[str, Any] = {}
         self._shown: dict[str, tuple[Any, Any]] = {}
+        self._grey: Mapping[str, str] = {}
         self._filling = self._open = False
         self._lent = False
         self.problem = ""
@@ -224,7 +150,13 @@ class ConfigForm(QWidget):
             self._form.addRow(heading)
 
     def _choose_kind(self, index: int) -> None:
-        self.set_value(start_of(self._classes[index]))
+        self.set_value(self._keeping_hidden(start_of(self._classes[index]), ()))
+
+    def _keeping_hidden(self, made: Config, but: Collection[str]) -> Config:
+        """A new value with the hidden fields of the present one, as far as it has them: they are chosen elsewhere."""
+        old, fields = self._value, type(made).model_fields
+        kept = {n: getattr(old, n) for n in self._hidden - set(but) if n in fields and hasattr(old, n)}
+        return type(made).model_validate(made.model_dump() | kept) if kept else made
 
     def _list_presets(self) -> None:
         menu = self.presets.menu()
@@ -233,7 +165,8 @@ class ConfigForm(QWidget):
         menu.clear()
         kind = getattr(self._value, "kind", "")
         for name in presets_of(kind):
-            made = type(self._value).model_validate(preset_values(kind, name))
+            values = preset_values(kind, name)
+            made = self._keeping_hidden(type(self._value).model_validate(values), values)
             action = menu.addAction(name)
             if action is not None:
                 action.setToolTip(preset_note(kind, name))
@@ -251,6 +184,7 @@ class ConfigForm(QWidget):
                 self._kinds.addItem(title_of(cls))
         with QSignalBlocker(self._kinds):
             self._kinds.setCurrentIndex(self._classes.index(cls))
+        self._grey_kinds()
         self._kinds.setToolTip(summary_of(cls))
         self.presets.setVisible(bool(presets_of(cls.model_fields["kind"].default)))
 
@@ -297,7 +231,8 @@ class ConfigForm(QWidget):
         item = item_of(info.annotation)
         editor: Any
         if kinds_of(info.annotation):
-            editor = ConfigForm(info.annotation, value, title, parent=self, without=self._without)
+            without = (*self._without, *left_out(info))
+            editor = ConfigForm(info.annotation, value, title, self._hidden, self, without)
             if "kind" not in type(value).model_fields:
                 editor.lend_more()
             self._insert(editor)
@@ -307,6 +242,7 @@ class ConfigForm(QWidget):
         else:
             editor = simple_editor(info, value, title)
             editor.tooltip = info.description or ""
+            self._grey_values(name, editor)
             text = self._label(title)
             text.setToolTip(info.description or "")
             self._form.insertRow(self._form.rowCount() - 1, text, editor.native)
@@ -342,6 +278,44 @@ class ConfigForm(QWidget):
             self.problem = self.problem or f"{where}: {first['msg']}".removeprefix(": ")
         self._name_more()
         self.changed.emit()
+
+    # ------------------------------------------------------------ what cannot be chosen
+
+    def nested(self, name: str) -> ConfigForm | None:
+        """Form of a field that is a configuration itself, if the present kind has it."""
+        editor = self._editors.get(name)
+        return editor if isinstance(editor, ConfigForm) else None
+
+    def editor(self, name: str) -> Any:
+        """Editor of a field of the present kind."""
+        return self._editors[name]
+
+    def grey(self, reasons: Mapping[str, str]) -> None:
+        """Grey kinds, and values of choices, with the reason as tooltip.
+
+        Parameters
+        ----------
+        reasons : mapping
+            ``"KIND"`` or ``"FIELD.VALUE"`` -> why it cannot be chosen. All others can.
+        """
+        if reasons == self._grey:
+            return
+        self._grey = dict(reasons)
+        self._grey_kinds()
+        for name, editor in self._editors.items():
+            self._grey_values(name, editor)
+
+    def _grey_kinds(self) -> None:
+        for row, cls in enumerate(self._classes):
+            if "kind" in cls.model_fields:
+                reason = self._grey.get(cls.model_fields["kind"].default, "")
+                enable_item(self._kinds, row, reason, summary_of(cls))
+
+    def _grey_values(self, name: str, editor: Any) -> None:
+        box = getattr(editor, "native", None)
+        if isinstance(box, QComboBox):
+            for row in range(box.count()):
+                enable_item(box, row, self._grey.get(f"{name}.{box.itemText(row)}", ""), "")
 
     # ------------------------------------------------------------ rarely used fields
 

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 #: More points than a plot has pixels are of no use.
 MOST_POINTS = 1000
+#: What the curve calls the discriminator's mean answers, and what the trainer does.
+ANSWERS = {"real": "real", "predicted": "fake"}
 
 
 class History:
@@ -24,12 +26,14 @@ class History:
         """Forget everything."""
         self.loss: list[tuple[int, float]] = []
         self.dice: dict[str, list[tuple[int, float]]] = {}
+        self.answers: dict[str, list[tuple[int, float]]] = {}
         self.starts: list[int] = []
         self._offset = 0
         self._last = 0
         self._stride = 1
         self._seen = 0
         self._smooth: float | None = None
+        self._means: dict[str, float] = {}
 
     def begin_run(self, *, fresh: bool) -> None:
         """A run begins: from nothing (`fresh`), or where the last one ended."""
@@ -51,6 +55,19 @@ class History:
             del self.loss[1::2]
             self._stride *= 2
 
+    def add_parts(self, step: int, parts: Mapping[str, float]) -> None:
+        """Note what an adversarial run's discriminator answers, 0 to 1, smoothed as the loss is."""
+        for name, part in ANSWERS.items():
+            if part not in parts:
+                continue
+            old = self._means.get(name, parts[part])
+            self._means[name] = 0.9 * old + 0.1 * parts[part]
+            points = self.answers.setdefault(name, [])
+            if self._seen % self._stride == 0:
+                points.append((self._offset + step, self._means[name]))
+            if len(points) > MOST_POINTS:
+                del points[1::2]
+
     def add_dice(self, step: int, dice: Mapping[str, float | None], mean: float | None) -> None:
         """Note a validation: one curve per class, or the mean of many."""
         values = dict(dice) if len(dice) <= 4 else {"mean": mean}
@@ -64,6 +81,9 @@ class History:
     def sentence(self, event: StepEnd, steps: int) -> str:
         """Where a run stands, in one line."""
         loss = "skipped" if event.loss is None else f"loss {self._smooth:.3f}"
+        if self._means:
+            answers = ", ".join(f"{name} {value:.2f}" for name, value in self._means.items())
+            loss += f" (discriminator: {answers})"
         if not steps:
             return f"Step {event.step}, {loss}; measuring the speed ..."
         left = max(0.0, (steps - event.step) * event.seconds)

@@ -28,12 +28,14 @@ def plain(thing: Any) -> Any:
 
 
 def layers_of(viewer: Any, kind: str) -> list[Any]:
-    """Layers of a viewer by kind, ``"image"`` or ``"labels"``, in the viewer's order; none of the Lens."""
+    """Layers of a viewer by kind, ``"image"`` or ``"labels"``, in the viewer's order; none of the Lens or of errors."""
     from napari.layers import Image as ImageLayer
     from napari.layers import Labels
 
     cls = {"image": ImageLayer, "labels": Labels}[kind]
-    return [layer for layer in map(plain, viewer.layers) if isinstance(layer, cls) and not is_lens(layer)]
+    ours = ("lens", "errors_of")
+    found = [layer for layer in map(plain, viewer.layers) if isinstance(layer, cls)]
+    return [layer for layer in found if not any(key in layer.metadata.get("ctxseg", {}) for key in ours)]
 
 
 def is_prediction(layer: Any) -> bool:
@@ -222,17 +224,21 @@ def add_labels(
             **shot.look,
             **options,
         )
+    insert_above(viewer, layer, [shot.layer])
+    return layer
+
+
+def insert_above(viewer: Any, layer: Any, below: Sequence[Any]) -> None:
+    """Add a layer just above the highest of some others, or on top, and keep the selection: the person paints."""
     active = viewer.layers.selection.active
     order = list(map(plain, viewer.layers))
-    place = order.index(shot.layer) + 1 if shot.layer in order else len(order)
+    place = max((order.index(each) + 1 for each in below if each in order), default=len(order))
     with napari_works("insert a layer"):
         viewer.layers.insert(place, layer)
     if active is not None:
-        with napari_works(
-            "select a layer"
-        ):  # it swaps the layer controls, a widget of its own for each layer
+        # It swaps the layer controls, a widget of its own for each layer.
+        with napari_works("select a layer"):
             viewer.layers.selection.active = active
-    return layer
 
 
 def class_colormap(colors: Mapping[int, Any]) -> Any:

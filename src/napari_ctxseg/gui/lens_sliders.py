@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QFormLayout, QLabel, QWidget
 from superqt import QLabeledDoubleSlider, QLabeledSlider
 
 from napari_ctxseg.config import Config, parse_loss
-from napari_ctxseg.gui.form import is_advanced, label_width
+from napari_ctxseg.gui.fields import is_advanced, label_width
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

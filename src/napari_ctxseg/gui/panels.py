@@ -1,17 +1,14 @@
-"""The sections of the dock: layers, classes, model. Each shows a `Session` and changes it."""
+"""The first sections of the dock: layers and classes. Each shows a `Session` and changes it."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
-    QCheckBox,
     QColorDialog,
     QComboBox,
-    QDoubleSpinBox,
     QFileDialog,
     QFormLayout,
     QGroupBox,
@@ -28,11 +25,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_ctxseg.config import LossConfig, NetworkConfig
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.gui import layers as lay
-from napari_ctxseg.gui.choices import ClassRow, Policy, renamed, with_budget
-from napari_ctxseg.gui.form import ConfigForm, label_width
+from napari_ctxseg.gui.choices import ClassRow, Policy, renamed
 from napari_ctxseg.gui.timing import timed
 
 if TYPE_CHECKING:
@@ -295,98 +290,3 @@ class ClassPanel(QGroupBox):
         if 0 <= index < len(self.session.classes):
             self.session.set_classes([row for i, row in enumerate(self.session.classes) if i != index])
             self.refresh()
-
-
-class ModelPanel(QGroupBox):
-    """Dimensions, network, loss and budget: the configuration of the next run."""
-
-    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
-        super().__init__("3  Model and loss", parent)
-        self.session = session
-        self.dims = QComboBox()
-        self.dims.addItem("2-D, slice by slice", 2)
-        self.dims.addItem("3-D, whole volume", 3)
-        self.dims.setToolTip(
-            "2-D learns from single slices and is faster; 3-D also uses the neighbouring slices."
-        )
-        self.dims.currentIndexChanged.connect(self._collect)
-        self.network = ConfigForm(
-            NetworkConfig,
-            session.config.network,
-            "Model",
-            {"dims"},
-            self,
-        )
-        self.network.changed.connect(self._collect)
-        self.loss = ConfigForm(LossConfig, session.config.loss, "Loss", parent=self)
-        self.loss.changed.connect(self._collect)
-        self.amount = QDoubleSpinBox()
-        self.amount.setRange(0.1, 1e6)
-        self.amount.setDecimals(1)
-        self.amount.setValue(session.config.budget.minutes or 5.0)
-        self.unit = QComboBox()
-        self.unit.addItems(["minutes", "steps"])
-        for widget in (self.amount, self.unit):
-            widget.setToolTip(
-                "How long to train. The learning rate falls to zero at the end; Stop keeps the best so far."
-            )
-        self.amount.valueChanged.connect(self._collect)
-        self.unit.currentIndexChanged.connect(self._choose_unit)
-        self.scratch = QCheckBox("Start from scratch")
-        self.scratch.setToolTip(
-            "Ticked: forget what was learned. Otherwise training goes on from the last model."
-        )
-        self.scratch.toggled.connect(self._collect)
-        self.earlier = QPushButton("Use a run...")
-        self.earlier.setToolTip(
-            "Take the model of an earlier run, made here or by `ctxseg train`: to predict with, or to train on from."
-        )
-        self.earlier.clicked.connect(self._use_run)
-        budget = QHBoxLayout()
-        budget.addWidget(self.amount, 1)
-        budget.addWidget(self.unit)
-        form = QFormLayout()
-        text = QLabel("Train for")
-        text.setMinimumWidth(label_width(self))
-        form.addRow(text, budget)
-        top = QFormLayout()
-        text = QLabel("Dimensions")
-        text.setMinimumWidth(label_width(self))
-        top.addRow(text, self.dims)
-        layout = QVBoxLayout(self)
-        layout.addLayout(top)
-        layout.addWidget(self.network)
-        layout.addWidget(self.loss)
-        layout.addLayout(form)
-        start = QHBoxLayout()
-        start.addWidget(self.scratch)
-        start.addWidget(self.earlier)
-        layout.addLayout(start)
-
-    def _use_run(self, *_: object) -> None:
-        folder = QFileDialog.getExistingDirectory(self, "Folder of a run", str(self.session.runs))
-        if not folder:
-            return
-        try:
-            self.session.use_run(Path(folder))
-        except CtxsegError as error:
-            self.session.failed.emit(str(error))
-        else:
-            self.scratch.setChecked(False)
-
-    @timed
-    def _choose_unit(self, index: int) -> None:
-        with QSignalBlocker(self.amount):
-            self.amount.setDecimals(1 - index)
-            self.amount.setValue(5.0 if index == 0 else 1000.0)
-        self._collect()
-
-    @timed
-    def _collect(self, *_: object) -> None:
-        session = self.session
-        network = self.network.value.model_copy(update={"dims": self.dims.currentData()})
-        config = session.config.updated(network=network.model_dump(), loss=self.loss.value.model_dump())
-        session.config = with_budget(config, self.amount.value(), self.unit.currentText())
-        session.form_problem = self.network.problem or self.loss.problem
-        session.from_scratch = self.scratch.isChecked()
-        session.changed.emit()

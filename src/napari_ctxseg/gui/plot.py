@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from napari_ctxseg.gui.history import History
 
 LOSS_COLOR = "#8c8c8c"
+#: Of the discriminator's mean answers: none of the first classes' colours.
+ANSWER_COLORS = {"real": "#cc79a7", "predicted": "#f0e442"}
 REDRAW_MS = 200
 
 
@@ -33,7 +35,8 @@ class CurveWidget(QWidget):
         self.setMinimumHeight(150)
         self.setToolTip(
             "Grey, left axis: training loss, smoothed. Coloured, right axis: Dice per class. "
-            "Dotted lines: training went on from an earlier run."
+            "Dotted lines: training went on from an earlier run. Dashed, right axis: how sure the discriminator is that "
+            "labels (real) and predictions are drawn by a person; when both are near 0.5 it cannot tell them apart."
         )
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -82,6 +85,8 @@ class CurveWidget(QWidget):
         self._curve(painter, area, history.loss, last, low, high, LOSS_COLOR, 1.2)
         for name, points in history.dice.items():
             self._curve(painter, area, points, last, 0.0, 1.0, self._color(name), 2.0)
+        for name, points in history.answers.items():
+            self._curve(painter, area, points, last, 0.0, 1.0, ANSWER_COLORS[name], 1.2, Qt.PenStyle.DashLine)
         painter.end()
         self.drawn += 1
 
@@ -94,7 +99,7 @@ class CurveWidget(QWidget):
         right, left = Qt.AlignmentFlag.AlignRight, Qt.AlignmentFlag.AlignLeft
         for value, y in ((high, area.top()), (low, area.bottom() - height)):
             painter.drawText(QRectF(0, y, area.left() - 4, height), right, f"{value:.3g}")
-        if self._history.dice:
+        if self._history.dice or self._history.answers:
             for text, y in (("1", area.top()), ("0", area.bottom() - height)):
                 painter.drawText(QRectF(area.right() + 4, y, area.left() - 4, height), left, text)
         below = QRectF(area.left(), area.bottom() + 2, area.width(), height)
@@ -119,6 +124,11 @@ class CurveWidget(QWidget):
         entries += [
             (f"{name} {points[-1][1]:.2f}", self._color(name)) for name, points in self._history.dice.items()
         ]
+        entries += [
+            (f"- - {name} {points[-1][1]:.2f}", ANSWER_COLORS[name])
+            for name, points in self._history.answers.items()
+            if points
+        ]
         return entries
 
     @staticmethod
@@ -131,15 +141,16 @@ class CurveWidget(QWidget):
         high: float,
         color: str,
         width: float,
+        style: Qt.PenStyle = Qt.PenStyle.SolidLine,
     ) -> None:
         span = (high - low) or 1.0
         line = [
             QPointF(area.left() + area.width() * x / last, area.bottom() - area.height() * (y - low) / span)
             for x, y in points
         ]
-        painter.setPen(QPen(QColor(color), width))
+        painter.setPen(QPen(QColor(color), width, style))
         painter.drawPolyline(QPolygonF(line))
-        if len(line) < 30:
+        if len(line) < 30 and style == Qt.PenStyle.SolidLine:
             painter.setBrush(QColor(color))
             for point in line:
                 painter.drawEllipse(point, 1.5, 1.5)

@@ -12,10 +12,12 @@ import numpy as np
 from psygnal import Signal
 
 from napari_ctxseg.cases import Case
+from napari_ctxseg.config.combinations import stages
 from napari_ctxseg.errors import CtxsegError, InputError
 from napari_ctxseg.events import (
     BudgetSet,
     CheckpointSaved,
+    Described,
     EpochEnd,
     Event,
     JobDone,
@@ -31,15 +33,14 @@ from napari_ctxseg.events import (
 )
 from napari_ctxseg.gui import layers as lay
 from napari_ctxseg.gui.annotation import unexplained_slices
-from napari_ctxseg.gui.choices import Choices, check_labels
+from napari_ctxseg.gui.choices import check_labels
 from napari_ctxseg.gui.history import History
+from napari_ctxseg.gui.predictions import Predictions
 from napari_ctxseg.gui.timing import timed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from napari_ctxseg.engine.client import EngineClient
 
@@ -65,9 +66,10 @@ class _Job:
     saved: Path | None = None
     stop: bool = False
     sent_slice: int | None = None
+    values: tuple[int, ...] = ()
 
 
-class Session(Choices):
+class Session(Predictions):
     """Choices, jobs and results.
 
     Parameters
@@ -84,6 +86,7 @@ class Session(Choices):
 
     curve_changed = Signal()
     failed = Signal(str)
+    described = Signal(Described)
 
     def __init__(
         self, viewer: Any, engine: EngineClient, runs: Path, background: Callable[..., None] = run_now
@@ -93,7 +96,7 @@ class Session(Choices):
         self._background = background
         self.from_scratch = False
         self.phase: Phase = "idle"
-        self.status = ""
+        self.status = self.remark = ""
         self.fraction: float | None = None
         self.last_run: Path | None = None
         self.closed = False
@@ -157,7 +160,7 @@ class Session(Choices):
 
         self.history.begin_run(fresh=config.init is None)
         self._steps = 0
-        self._enter("preparing", "Preparing the data ...")
+        self._enter("preparing", f"Preparing the data ... {stages(config.method)}".rstrip())
         self._background(work, lambda: self._sent("training"), self._not_sent)
 
     def predict(self) -> None:
@@ -173,9 +176,10 @@ class Session(Choices):
         run = self.last_run
         assert run is not None
         shot, device = lay.snapshot(self.images), self.config.device
-        self._job = _Job(shot)
+        job = self._job = _Job(shot)
 
         def work() -> None:
+            job.values = self.values_of(run)
             self.engine.predict(run, Case(shot.name, shot.image()), device)
 
         self._enter("preparing", "Preparing the data ...")
@@ -221,6 +225,7 @@ class Session(Choices):
         return self.runs / f"{self._number:04d}-{self.config.loss.kind}"
 
     def _enter(self, phase: Phase, status: str) -> None:
+        self.remark = ""
         self.phase, self.status, self.fraction = phase, status, None
         self.changed.emit()
 
@@ -253,6 +258,7 @@ class Session(Choices):
             self.changed.emit()
         if self.phase == "training":
             self._tell_slice()
+        self.work_on_predictions()
         if self.census is not None and self.census.work() and not self.adopt_painted_classes():
             self.changed.emit()
 
@@ -283,9 +289,13 @@ class Session(Choices):
                 if self._job is not None:
                     self._job.saved = self._job.out
             case Preview():
-                self._show(event.index, event.labels)
+                if self._job is not None and event.regions:
+                    self.show_regions(self._job.shot, event.index, event.labels, event.regions)
+                elif self._job is not None:
+                    self.show_slices(self._job.shot, event.index, event.labels)
             case PredictionBlock():
-                self._show(event.start, event.labels)
+                if self._job is not None:
+                    self.show_block(self._job.shot, event, self._job.values)
                 self._progress(event.done)
             case PredictionProgress():
                 self._progress(event.done)
@@ -295,8 +305,10 @@ class Session(Choices):
                 self._on_run_finished(event)
             case JobFailed():
                 self._on_failed(event)
+            case Described():
+                self.described.emit(event)
             case Note():
-                self.status = event.text
+                self.status = self.remark = event.text
             case JobDone():
                 self._on_done()
         if not isinstance(event, StepEnd):
@@ -306,6 +318,7 @@ class Session(Choices):
         self._steps = event.steps or self._steps
         if event.loss is not None:
             self.history.add_loss(event.step, event.loss)
+            self.history.add_parts(event.step, event.parts)
             self.curve_changed.emit()
         if self._steps:
             self.fraction = event.step / self._steps
@@ -339,38 +352,6 @@ class Session(Choices):
         """A run that ended badly but left a checkpoint is still a model to go on from."""
         if self._job is not None and self._job.saved is not None:
             self.last_run = self._job.saved
-
-    def _show(self, start: int, labels: NDArray[Any]) -> None:
-        job = self._job
-        if job is None:
-            return
-        layer = self.prediction_layer(job.shot)
-        shown, alone = lay.shown_slice(self.viewer, job.shot)
-        lay.write_slices(layer, start, labels, shown if alone else None)
-
-    def prediction_layer(self, shot: lay.Snapshot) -> Any:
-        """The layer of our own that holds an image's prediction; made at first need, or again if deleted."""
-        image, layer = self._predictions.get(id(shot.layer), (None, None))
-        dtype = lay.dtype_for([row.value for row in self.classes])
-        present = list(map(lay.plain, self.viewer.layers))
-        if (
-            image is shot.layer
-            and layer in present
-            and layer.data.shape == shot.shape
-            and layer.data.dtype == dtype
-        ):
-            return layer
-        layer = lay.add_labels(
-            self.viewer,
-            shot,
-            f"{shot.name} prediction",
-            dtype,
-            opacity=0.5,
-            colormap=lay.class_colormap(self.colors()),
-            meta={"prediction_of": shot.name},
-        )
-        self._predictions[id(shot.layer)] = (shot.layer, layer)
-        return layer
 
     def prepare(self) -> None:
         """Make the prediction layer ahead of the first preview, at the moment the person presses a button."""

@@ -19,12 +19,15 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import create_worker
 
+from napari_ctxseg.config.combinations import stages
 from napari_ctxseg.engine.client import EngineClient
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.gui import layers as lay
 from napari_ctxseg.gui.meter import Meter, MeterPanel
-from napari_ctxseg.gui.panels import ClassPanel, LayerPanel, ModelPanel
+from napari_ctxseg.gui.model_panel import ModelPanel
+from napari_ctxseg.gui.panels import ClassPanel, LayerPanel
 from napari_ctxseg.gui.plot import CurveWidget
+from napari_ctxseg.gui.refined_panel import RefinedPanel
 from napari_ctxseg.gui.session import Session
 from napari_ctxseg.gui.timing import timed
 
@@ -82,6 +85,7 @@ class TrainDock(QWidget):
         self.class_panel = ClassPanel(self.session)
         self.meter_panel = MeterPanel(Meter(self.session, in_background))
         self.model_panel = ModelPanel(self.session)
+        self.refined_panel = RefinedPanel(self.session)
         self.meter_panel.chosen.connect(self.model_panel.loss.set_value)
         self.curve = CurveWidget(self.session.history)
         self.curve.setVisible(False)  # until there is something to see: the settings need the room
@@ -151,6 +155,9 @@ class TrainDock(QWidget):
 
         layout = QVBoxLayout(self)
         layout.addWidget(self.scroll_area, 1)
+        layout.addWidget(
+            self.refined_panel
+        )  # not in the scroll area: after a prediction it is what one moves
         layout.addWidget(self.curve)
         layout.addWidget(self.progress)
         layout.addWidget(self.status)
@@ -192,6 +199,7 @@ class TrainDock(QWidget):
         self.session.tick()
         self.layer_panel.refresh()
         self.meter_panel.meter.tick()
+        self.model_panel.describer.tick()
         if self._stale:
             self._stale = False
             self._show()
@@ -200,6 +208,8 @@ class TrainDock(QWidget):
         session = self.session
         self.class_panel.refresh()
         self.meter_panel.refresh()
+        self.model_panel.refresh()
+        self.refined_panel.refresh()
         self.layer_panel.show_new()
         self._fit_width()
         train, predict = session.train_problem(), session.predict_problem()
@@ -220,9 +230,7 @@ class TrainDock(QWidget):
             if session.stopping
             else "End after the running step and keep the model.",
         )
-        self.status.setText(session.status if running or session.status else train)
-        if not running and session.status and train and train not in session.status:
-            self.status.setText(f"{session.status}\n{train}")
+        self.status.setText(self._status(train))
         if session.fraction is None:
             self.progress.setRange(0, 0 if running else 1)
             self.progress.setValue(0)
@@ -234,6 +242,16 @@ class TrainDock(QWidget):
             "engine starting ..."
             if engine.state == "starting"
             else f"engine {engine.state} - {engine.device}".rstrip(" -")
+        )
+
+    def _status(self, problem: str) -> str:
+        """What is going on, and below it what was last remarked on, or why training cannot start."""
+        session = self.session
+        below = problem or stages(session.config.method)
+        if session.phase != "idle":
+            below = session.remark
+        return "\n".join(
+            dict.fromkeys(filter(None, (session.status, below if below not in session.status else "")))
         )
 
     @staticmethod

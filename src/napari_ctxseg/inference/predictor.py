@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from napari_ctxseg.cases import Case
@@ -185,24 +184,27 @@ def predict(
 
 
 def _blocks(model: Model, case: Case, start: int, logits: Tensor, done: float) -> Iterator[PredictionBlock]:
-    parts: dict[str, NDArray[Any]] = {}
+    parts: dict[str, Any] = {}
     regions = tuple(model.regions)
     if model.thresholds is None:
         found = decided(logits, regions=bool(regions)).cpu().numpy()
     else:
-        p, fn, fp = (part.cpu().numpy() for part in error_maps(logits, regions=bool(regions)))
-        found = compose(p, fn, fp, *model.thresholds, regions=bool(regions))
+        p, fn, fp = (
+            part.cpu().numpy().astype(np.float16) for part in error_maps(logits, regions=bool(regions))
+        )
+        # From the numbers that are sent, so that whoever composes them again gets the same labels.
+        single = [part.astype(np.float32) for part in (p, fn, fp)]
+        found = compose(single[0], single[1], single[2], *model.thresholds, regions=bool(regions))
         parts = {"probabilities": p, "fn": fn, "fp": fp}
     labels = found.astype(np.uint8) if regions else class_values(found, model.classes)
-    small = {name: part.astype(np.float16) for name, part in parts.items()}
     last: dict[str, Any] = {"thresholds": model.thresholds, "regions": regions}
     if logits.ndim == 3:
-        yield PredictionBlock(case.name, 0, labels, done, **small, **last)
+        yield PredictionBlock(case.name, 0, labels, done, **(parts | last))
         return
     for first in range(0, logits.shape[1], BLOCK):
         rows = slice(first, first + BLOCK)
-        some = {name: part[:, rows] for name, part in small.items()}
-        yield PredictionBlock(case.name, start + first, labels[..., rows, :, :], done, **some, **last)
+        some = last | {name: part[:, rows] for name, part in parts.items()}
+        yield PredictionBlock(case.name, start + first, labels[..., rows, :, :], done, **some)
 
 
 def _check(model: Model, case: Case) -> None:

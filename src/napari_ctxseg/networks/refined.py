@@ -52,9 +52,9 @@ class Composed(nn.Module):
         regions = self.both.second.regions
         p, fn, fp = error_maps(self.both(image), axis=1, regions=regions)
         score = compose_soft(p, fn, fp).clamp(min=1e-4)
-        if regions:
-            return score.clamp(max=1 - 1e-4).logit()
-        result: Tensor = (score / score.sum(dim=1, keepdim=True)).log()
+        result: Tensor = (
+            score.clamp(max=1 - 1e-4).logit() if regions else (score / score.sum(1, keepdim=True)).log()
+        )
         return result
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import torch
 
 from napari_ctxseg.cases import Case, class_table, membership, split_groups
 from napari_ctxseg.config import DeviceConfig, NetworkBase, RunConfig, SupervisedConfig
+from napari_ctxseg.config.combinations import BATCH, Facts, automatic_patch, shortest_side, warnings
 from napari_ctxseg.config.discriminators import check_discriminator
 from napari_ctxseg.errors import InputError
 from napari_ctxseg.networks.pretrained import notes_on_weights
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
 
     from napari_ctxseg.config import LossConfig
 
-#: Voxels of an automatic patch.
-MOST_VOXELS = {2: 128 * 128, 3: 96_000}
-#: Longest side of an automatic patch.
-LONGEST = {2: 128, 3: 96}
 #: Volumes hold more samples a patch and bear larger steps (benchmarks/results/defaults.md).
 LEARNING_RATE = {2: 1e-3, 3: 2e-3}
 #: Training cases whose Dice stands in for a validation when there are too few groups.
@@ -115,14 +111,16 @@ def make_plan(config: RunConfig, cases: Sequence[Case]) -> Plan:
         notes.append("Too few labelled images to keep some apart: the curve is measured on training images")
     outputs = len(config.data.regions) or len(classes) + 1
     network = config.network.filled(samples[0].image.shape[0], outputs)
-    size = config.patch.size or patch_size(train, network, _discriminator_needs(config))
+    size = config.patch.size or patch_size(train, network, shortest_side(config))
     _check_patch(size, network)
     network = network.for_patch(size)
     notes += notes_on_weights(network)
-    batch = config.patch.batch or (8 if network.dims == 2 else 4)
+    batch = config.patch.batch or BATCH[network.dims]
     sequence = config.patch.sequence or _sequence(config, network, batch)
     patch = config.patch.model_copy(update={"size": size, "batch": batch, "sequence": sequence})
     _check_method(config, network, size, train)
+    typical = tuple(int(n) for n in np.median([s.target.shape[-network.dims :] for s in train], axis=0))
+    notes += warnings(config, Facts(typical, samples[0].image.shape[0], outputs - 1))
     optim = config.optim.model_copy(update={"lr": config.optim.lr or LEARNING_RATE[network.dims]})
     loss = _loss(config, classes, train)
     data = config.data if config.data.foreground else config.data.model_copy(update={"classes": classes})
@@ -219,31 +217,10 @@ def _check_cases(cases: Sequence[Case], config: RunConfig) -> None:
             raise InputError(case.name, "is a single 2-D image, but the model is 3-D", "Choose dims 2")
 
 
-def _discriminator_needs(config: RunConfig) -> int:
-    """Shortest side of a patch that the method's discriminator can judge; 1 without any."""
-    method = config.method
-    if isinstance(method, SupervisedConfig) or method.adversarial_weight == 0:
-        return 1
-    return int(method.discriminator.smallest)
-
-
 def patch_size(samples: Sequence[Sample], network: NetworkBase, shortest: int = 1) -> tuple[int, ...]:
     """Patch that covers a typical image as far as memory and time allow, in multiples of the network's stride."""
-    dims, stride = network.dims, network.stride
-    least = tuple(max(n, math.ceil(shortest / s) * s) for n, s in zip(network.smallest, stride, strict=True))
-    shapes = np.array([s.target.shape[-dims:] for s in samples])
-    typical = np.median(shapes, axis=0)
-    size = [
-        int(max(least[axis], min(LONGEST[dims], math.ceil(n / stride[axis]) * stride[axis])))
-        for axis, n in enumerate(typical)
-    ]
-    while math.prod(size) > MOST_VOXELS[dims]:
-        can = [axis for axis in range(dims) if size[axis] - stride[axis] >= least[axis]]
-        if not can:
-            break
-        longest = max(can, key=lambda axis: size[axis])
-        size[longest] -= stride[longest]
-    return tuple(size)
+    shapes = np.array([s.target.shape[-network.dims :] for s in samples])
+    return automatic_patch(np.median(shapes, axis=0).tolist(), network, shortest)
 
 
 def resolve_device(config: DeviceConfig) -> DeviceConfig:

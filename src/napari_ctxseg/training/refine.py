@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_ctxseg.composition import compose, fit_thresholds
-from napari_ctxseg.config import BudgetConfig, CrGanConfig
+from napari_ctxseg.config import CrGanConfig
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.events import Note
 from napari_ctxseg.image import IGNORE
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from napari_ctxseg.composition import Case as Maps
     from napari_ctxseg.composition import Thresholds
+    from napari_ctxseg.config import BudgetConfig, NetworkBase
     from napari_ctxseg.inference.predictor import Model
     from napari_ctxseg.networks.refinement import Head
     from napari_ctxseg.training.data import Sample
@@ -96,16 +97,20 @@ def trained_on(run: Path) -> list[str]:
     return [str(group) for group in record.get("groups", [])]
 
 
-def refine_plan(plan: Plan, samples: Sequence[Sample], budget: BudgetConfig) -> Plan:
-    """Plan of the second stage."""
+def refinement_of(plan: Plan) -> NetworkBase:
+    """The second stage's network with everything filled in."""
     method, outputs = plan.config.method, plan.outputs
     assert isinstance(method, CrGanConfig)
     assert plan.config.network.in_channels is not None
     assert plan.config.patch.size is not None
     network = method.refine.network.model_copy(update={"dims": plan.config.network.dims})
-    network = network.filled(plan.config.network.in_channels + 2 * outputs, 2 * outputs)
-    network = network.for_patch(plan.config.patch.size)
-    config = plan.config.updated(network=network, budget=budget, init=None)
+    filled = network.filled(plan.config.network.in_channels + 2 * outputs, 2 * outputs)
+    return filled.for_patch(plan.config.patch.size)
+
+
+def refine_plan(plan: Plan, samples: Sequence[Sample], budget: BudgetConfig) -> Plan:
+    """Plan of the second stage."""
+    config = plan.config.updated(network=refinement_of(plan), budget=budget, init=None)
     return replace(plan, config=config, train=list(samples))
 
 
