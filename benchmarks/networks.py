@@ -103,22 +103,6 @@ def save(rows: list[dict[str, object]], threads: int) -> None:
     RESULTS.write_text(json.dumps(machine | about | {"rows": rows}, indent=1) + "\n")
 
 
-def table() -> str:
-    """Markdown of the stored results."""
-    rows = json.loads(RESULTS.read_text())["rows"]
-    lines = [
-        "| Network | Size | Weights | Seconds | Peak memory | Estimate / peak |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        size = " x ".join(map(str, PATCH[row["dims"]]))
-        lines.append(
-            f"| `{row['network'].replace(', ', '`, preset `')}` | {size} | {row['parameters'] / 1e6:.1f} M | "
-            f"{row['processor_seconds']:.2f} | {row['peak_mb']} MB | {row['estimate_of_peak']:.2f} |"
-        )
-    return "\n".join(lines)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -129,11 +113,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--here", action="store_true", help="in this process, as JSON")
-    parser.add_argument("--table", action="store_true", help="stored results as Markdown")
     args = parser.parse_args()
-    if args.table:
-        print(table())
-        return
     if args.here:
         print(json.dumps(measure(args.only, args.dims, args.steps, args.threads)))
         return

@@ -1,22 +1,26 @@
 """Tables of settings, made from the configuration classes whenever the pages are built.
 
 A line ``{{ settings: ClassName }}`` in a page becomes the table of that class, and ``{{ presets: kind }}`` the table of the
-presets of a loss, network or method, so that pages never disagree with the code.
+presets of a loss, network or method, so that pages never disagree with the code; ``{{ measured: networks }}`` that of a
+benchmark.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 from napari_ctxseg import config
 
-_LINE = re.compile(r"^\{\{ (settings|presets): (\w+) \}\}$", re.MULTILINE)
+_LINE = re.compile(r"^\{\{ (settings|presets|measured): (\w+) \}\}$", re.MULTILINE)
+_RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Called by MkDocs for each page."""
-    made = {"settings": table, "presets": presets}
+    made = {"settings": table, "presets": presets, "measured": measured}
     return _LINE.sub(lambda match: made[match[1]](match[2]), markdown)
 
 
@@ -38,6 +42,21 @@ def presets(kind: str) -> str:
         changed = ", ".join(f"`{k}: {v}`" for k, v in fields.items() if plain.get(k) != v) or "the defaults"
         rows.append(f"| `{name}` | {changed} | {config.preset_note(kind, name)} |")
     return "\n".join(["| Preset | Differs in | Note |", "|---|---|---|", *rows])
+
+
+def measured(name: str) -> str:
+    """Markdown table of what ``benchmarks/networks.py`` stored."""
+    stored = json.loads((_RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    lines = ["| Network | Patch | Weights | Seconds | Peak | Estimate / peak |", "|---|---|---|---|---|---|"]
+    for row in stored["rows"]:
+        kind, _, preset = row["network"].partition(", ")
+        called = f"`{kind}`" + (f", preset `{preset}`" if preset else "")
+        size = " x ".join(map(str, stored["patch"][str(row["dims"])]))
+        lines.append(
+            f"| {called} | {size} | {row['parameters'] / 1e6:.1f} M | {row['processor_seconds']:.2f} | "
+            f"{row['peak_mb']} MB | {row['estimate_of_peak']:.2f} |"
+        )
+    return "\n".join(lines)
 
 
 def _flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:
