@@ -240,7 +240,9 @@ def test_sliders_and_reset(predicted, viewer_model, maps, qtbot):
 
 
 @pytest.mark.slow
-def test_a_run_of_the_core_is_predicted_and_moved_by_the_real_engine(make_napari_viewer_proxy, qtbot, tmp_path):
+def test_a_run_of_the_core_is_predicted_and_moved_by_the_real_engine(
+    make_napari_viewer_proxy, qtbot, tmp_path
+):
     from napari_ctxseg.config import parse_config
     from napari_ctxseg.gui.train_dock import TrainDock
     from napari_ctxseg.training import fit
