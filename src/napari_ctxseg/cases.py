@@ -50,7 +50,7 @@ class Case:
 
 
 def class_table(cases: Sequence[Case], data: DataConfig) -> dict[str, int]:
-    """Class names and values of a training set, in the order of their indices 1, 2, ...
+    """Class names and values of a training set, in the order of their indices 1, 2, ...; with regions all of their values.
 
     Raises
     ------
@@ -61,6 +61,8 @@ def class_table(cases: Sequence[Case], data: DataConfig) -> dict[str, int]:
         return {"foreground": 1}
     if data.classes:
         return dict(data.classes)
+    if data.regions:
+        return {f"class {v}": v for v in sorted({v for each in data.regions.values() for v in each})}
     values: set[int] = set()
     for case in cases:
         if case.labels is not None:
@@ -133,6 +135,12 @@ def class_indices(case: Case, classes: Mapping[str, int], data: DataConfig) -> N
             indices[labels == data.background] = 0
         return indices
     return np.where(labelled_mask(case), indices, np.int16(IGNORE)).astype(np.int16, copy=False)
+
+
+def membership(regions: Mapping[str, Sequence[int]], classes: Mapping[str, int]) -> NDArray[np.bool_]:
+    """Which class indices belong to which region, shape ``(R, C)``, background included."""
+    values = np.array([0, *classes.values()])
+    return np.array([np.isin(values, each) for each in regions.values()])
 
 
 def labelled_mask(case: Case) -> NDArray[np.bool_]:

@@ -132,7 +132,7 @@ def predict(
     threads: Threads = None,
     json_: Json = False,
 ) -> None:
-    """Write a label file for each image: same stem, same format, same geometry."""
+    """Write a label file for each image: same stem, same format, same geometry; of a run of regions one for each region."""
     with report.errors(json_):
         from napari_ctxseg.commands import predict as command
 

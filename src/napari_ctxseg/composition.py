@@ -96,6 +96,26 @@ def compose_classes(
     return (p + fn * (missed & ~made_up) - fp * (made_up & ~missed)).argmax(axis)
 
 
+def compose(
+    p: Array,
+    fn: Array,
+    fp: Array,
+    fn_threshold: float = 0.5,
+    fp_threshold: float = 0.5,
+    *,
+    regions: bool = False,
+) -> Array:
+    """`compose_classes`, or `compose_regions` of the regions above a half; parameters as there, channels first.
+
+    Returns
+    -------
+    array of int64, shape ``S``, or of bool, shape ``(K, *S)``
+    """
+    if regions:
+        return compose_regions(p > 0.5, fn, fp, fn_threshold, fp_threshold)
+    return compose_classes(p, fn, fp, fn_threshold, fp_threshold)
+
+
 def compose_soft(p: Array, fn: Array, fp: Array) -> Array:
     """``clip(p + fn - fp, 0, 1)``: the composition that both stages can be trained through together.
 

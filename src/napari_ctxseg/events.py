@@ -73,12 +73,13 @@ class EpochEnd(Event):
 
 @dataclass(frozen=True)
 class Preview(Event):
-    """Prediction of one slice during training: class values, shape ``(y, x)``."""
+    """Prediction of one slice during training: class values, shape ``(y, x)``, or `regions` as in `PredictionBlock`."""
 
     step: int
     case: str
     index: int
     labels: NDArray[Any]
+    regions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,11 +106,15 @@ class RunFinished(Event):
 
 @dataclass(frozen=True)
 class PredictionBlock(Event):
-    """Class values of slices ``start : start + len(labels)`` along the first spatial axis of a case.
+    """Class values of slices ``start : start + n`` along the first spatial axis of a case, shape ``(n, y, x)``, or of an
+    image, ``(y, x)``.
 
-    A CR-GAN also gives, for K classes with background, the first stage's probabilities and those of its false negatives
-    and false positives, each of shape ``(K, n, y, x)`` (``(K, y, x)`` for an image), and the thresholds of the latter two
-    that made the labels.
+    Where `regions` names overlapping regions, `labels` holds one mask of 0 and 1 for each of them, in that order, along one
+    axis more in front: ``(R, n, y, x)`` or ``(R, y, x)``. An empty `regions` is a prediction of classes.
+
+    A CR-GAN also gives, for K classes with background or K regions, the first stage's probabilities and those of its false
+    negatives and false positives, each of shape ``(K, n, y, x)`` (``(K, y, x)`` for an image), and the thresholds of the
+    latter two that made the labels.
     """
 
     case: str
@@ -120,6 +125,7 @@ class PredictionBlock(Event):
     fn: NDArray[Any] | None = None
     fp: NDArray[Any] | None = None
     thresholds: tuple[float, float] | None = None
+    regions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

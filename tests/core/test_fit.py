@@ -266,7 +266,7 @@ def test_training_gives_up_when_nothing_is_finite(
     blobs: list[Case], small_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = supervised.Trainer._loss_of
-    monkeypatch.setattr(supervised.Trainer, "_loss_of", lambda self, batch: whole(self, batch) * float("inf"))
+    monkeypatch.setattr(supervised.Trainer, "_loss_of", lambda self, *what: whole(self, *what) * float("inf"))
     with pytest.raises(CtxsegError, match="25 steps in a row"):
         run(small_config(budget={"steps": 60, "val_every": 60}), blobs, tmp_path / "r")
 
@@ -274,7 +274,7 @@ def test_training_gives_up_when_nothing_is_finite(
 def test_memory_that_is_too_small_is_named(
     blobs: list[Case], small_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: object, batch: object) -> torch.Tensor:
+    def fail(self: object, *what: object) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(supervised.Trainer, "_loss_of", fail)

@@ -405,6 +405,26 @@ def test_predict(session, viewer_model):
     assert "1.5 s" in session.status
 
 
+def test_regions_get_a_layer_each(session, viewer_model):
+    painted(session)
+    session.last_run = Path("run")
+    session.predict()
+    session.prepare()
+    masks = np.zeros((2, 6, 20, 24), np.uint8)
+    masks[0, :, 2:9], masks[1, :, 4:6] = 1, 1
+    session.engine.said += [
+        PredictionBlock("mr", 0, masks[:, :4], 0.6, regions=("WT", "ET")),
+        PredictionBlock("mr", 4, masks[:, 4:], 1.0, regions=("WT", "ET")),
+        PredictionFinished("mr", 1.5),
+        JobDone(),
+    ]
+    session.tick()
+    for number, name in enumerate(("WT", "ET"), start=1):
+        layer = viewer_model.layers[f"mr prediction {name}"]
+        np.testing.assert_array_equal(layer.data, number * masks[number - 1])
+    assert "mr prediction" not in viewer_model.layers, "made ahead for classes, and empty"
+
+
 def test_large_class_values_get_a_layer_that_holds_them(session, viewer_model):
     session.set_classes([ClassRow("a", 1), ClassRow("b", 300)])
     assert session.new_labels().data.dtype == np.uint16

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,10 @@ from napari_ctxseg.errors import InputError
 from napari_ctxseg.evaluation.metrics import evaluate_case, summarise
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence, Set
+
+    from napari_ctxseg.evaluation.metrics import ClassScores
+    from napari_ctxseg.image import Image
 
 
 def evaluate(
@@ -34,6 +38,9 @@ def evaluate(
         If nothing can be compared, or shapes differ.
     """
     predictions = dataset.find_files(pred, "predicted label files")
+    regions = {} if classes is not None or foreground else _recorded(pred).regions
+    if regions:
+        return _evaluate_regions(predictions, ref, regions)
     pairs = dataset.pair_files(
         predictions, _references(predictions, dataset.find_files(ref, "reference label files"))
     )
@@ -46,18 +53,67 @@ def evaluate(
         values = {f"class {v}": v for v in sorted(found)}
     cases = {}
     for name, guess, truth in loaded:
-        if guess.spatial_shape != truth.spatial_shape:
-            raise InputError(
-                name,
-                f"prediction {guess.spatial_shape} and reference {truth.spatial_shape} have different shapes",
-                "Compare masks of the same image",
-            )
+        _check_shapes(name, guess, truth)
         a, b = (np.minimum(image.array, 1) if foreground else image.array for image in (guess, truth))
         table = {"foreground": 1} if foreground else values
         cases[name] = evaluate_case(a, b, table, truth.spacing, truth.unit)
     result = summarise(cases).to_json()
-    result["notes"] = _unpaired(ref, pairs)
+    result["notes"] = _unpaired(ref, {pair.label for pair in pairs})
     return result
+
+
+def _evaluate_regions(
+    predictions: Sequence[Path], ref: Sequence[str], regions: Mapping[str, Sequence[int]]
+) -> dict[str, Any]:
+    """Compare files of regions with such files, or with labels of the values that the regions are made of."""
+    found = _by_region(predictions, regions)
+    references = {io.stem_of(path): path for path in dataset.find_files(ref, "reference label files")}
+    drawn = {f"{name}_{region}": references.get(f"{name}_{region}") for name in found for region in regions}
+    whole: dict[str, Path] = {}
+    if None in drawn.values():
+        stems = [Path(f"{name}.nii") for name in found]  # only their stems count
+        pairs = dataset.pair_files(stems, _references(stems, list(references.values())))
+        whole = {pair.name: _given(pair.label) for pair in pairs}
+    cases: dict[str, dict[str, ClassScores]] = {}
+    for name, files in found.items():
+        labels = io.read_labels(whole[name]) if whole else None
+        for region, values in regions.items():
+            guess = io.read_labels(files[region])
+            truth = labels or io.read_labels(_given(drawn[f"{name}_{region}"]))
+            _check_shapes(name, guess, truth)
+            mask = np.isin(truth.array, list(values)) if whole else truth.array > 0
+            scores = evaluate_case(guess.array > 0, mask, {region: 1}, truth.spacing, truth.unit)
+            cases.setdefault(name, {}).update(scores)
+    result = summarise(cases).to_json()
+    result["notes"] = _unpaired(ref, set(whole.values()) or set(drawn.values()))
+    return result
+
+
+def _by_region(predictions: Sequence[Path], regions: Mapping[str, Any]) -> dict[str, dict[str, Path]]:
+    """Image -> region -> its file."""
+    found: dict[str, dict[str, Path]] = {}
+    for path in predictions:
+        stem = io.stem_of(path)
+        region = max((each for each in regions if stem.endswith(f"_{each}")), key=len, default=None)
+        if region is None:
+            raise InputError(
+                path, f"belongs to none of the regions {', '.join(regions)}", "Move it elsewhere"
+            )
+        found.setdefault(stem.removesuffix(f"_{region}"), {})[region] = path
+    for name, files in found.items():
+        missing = [region for region in regions if region not in files]
+        if missing:
+            raise InputError(name, f"has no predicted file of {', '.join(missing)}", "Predict it again")
+    return found
+
+
+def _check_shapes(name: str, guess: Image, truth: Image) -> None:
+    if guess.spatial_shape != truth.spatial_shape:
+        raise InputError(
+            name,
+            f"prediction {guess.spatial_shape} and reference {truth.spatial_shape} have different shapes",
+            "Compare masks of the same image",
+        )
 
 
 def _given(path: Path | None) -> Path:
@@ -74,8 +130,7 @@ def _references(predictions: Sequence[Path], references: Sequence[Path]) -> list
     ]
 
 
-def _unpaired(ref: Sequence[str], pairs: Sequence[dataset.Pair]) -> list[str]:
-    used = {pair.label for pair in pairs}
+def _unpaired(ref: Sequence[str], used: Set[Path | None]) -> list[str]:
     left = [path for path in dataset.find_files(ref) if path not in used]
     return [f"{len(left)} references have no prediction and are not part of the means"] if left else []
 
@@ -87,13 +142,29 @@ def _classes_to_compare(
         return {}, True
     if classes is not None:
         return parse_classes(classes), False
+    known = _recorded(pred)
+    return known.classes, known.foreground
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """What a folder of predictions says of itself."""
+
+    classes: dict[str, int] = field(default_factory=dict)
+    foreground: bool = False
+    regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+def _recorded(pred: Sequence[str]) -> _Recorded:
     record = Path(pred[0]) / RECORD
-    if len(pred) == 1 and record.is_file():
-        try:
-            known = json.loads(record.read_text(encoding="utf-8"))
-            return {str(k): int(v) for k, v in known["classes"].items()}, bool(known["foreground"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(
-                record, f"cannot be read ({error})", "Name the classes with --classes"
-            ) from error
-    return {}, False
+    if len(pred) != 1 or not record.is_file():
+        return _Recorded()
+    try:
+        known = json.loads(record.read_text(encoding="utf-8"))
+        return _Recorded(
+            {str(k): int(v) for k, v in known["classes"].items()},
+            bool(known["foreground"]),
+            {str(k): tuple(map(int, v)) for k, v in known.get("regions", {}).items()},
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(record, f"cannot be read ({error})", "Name the classes with --classes") from error

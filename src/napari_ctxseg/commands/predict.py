@@ -1,4 +1,4 @@
-"""``ctxseg predict``: a label file for each image."""
+"""``ctxseg predict``: a label file for each image, or one for each of its regions."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from napari_ctxseg.cases import Case
     from napari_ctxseg.image import Image
+    from napari_ctxseg.inference.predictor import Model
 
 #: Beside the predicted label files: which run made them and what their values mean.
 RECORD = "predictions.json"
@@ -65,26 +66,28 @@ def predict(
     if maps and model.thresholds is None:
         raise InputError(run, "has no second stage, so there are no maps", "Leave out --maps")
     pairs = dataset.pair_files(paths, None, model.channels)
-    targets = {pair.name: out / label_name(pair) for pair in pairs}
-    _check_output(out, targets.values(), paths, overwrite)
+    targets = {pair.name: _targets(out / label_name(pair), model.regions) for pair in pairs}
+    _check_output(out, [each for of_pair in targets.values() for each in of_pair], paths, overwrite)
     done, failed = [], []
     with report.progress("predicting", len(pairs), as_json=as_json) as show:
         for number, pair in enumerate(pairs):
-            source, target = pair.images[0], targets[pair.name]
+            source, written = pair.images[0], targets[pair.name]
             try:
                 case = dataset.read_case(pair, DataConfig())
                 found = predict_case(model, case, lambda share, n=number: show(n + share))  # type: ignore[misc]
-                io.write_labels(target, found.labels, case.image)
+                for target, labels in zip(written, found.layers, strict=True):
+                    io.write_labels(target, labels, case.image)
                 if maps:
-                    _write_maps(target, found, model.classes, case.image)
+                    _write_maps(out / label_name(pair), found, model, case.image)
             except CtxsegError as error:
                 failed.append(str(error))
                 _say({"file": str(source), "error": str(error)}, f"! {error}", as_json)
             else:
-                done.append(target.name)
-                _say({"file": str(source), "labels": str(target)}, str(target), as_json)
+                done += [target.name for target in written]
+                for target in written:
+                    _say({"file": str(source), "labels": str(target)}, str(target), as_json)
             show(number + 1)
-    _record(out, run, model.classes, done)
+    _record(out, run, model, done)
     if failed and not as_json:
         report.print_line(f"{len(failed)} of {len(pairs)} images could not be predicted")
     return len(failed)
@@ -97,13 +100,21 @@ class Predicted:
     Parameters
     ----------
     labels : ndarray, shape ``case.image.spatial_shape``
-        Class values.
+        Class values; masks of the regions have one axis more in front.
+    regions : bool
+        Whether there are regions.
     maps : dict of str to ndarray, shape ``(K, *S)``
-        Probabilities and error masks by their names, background first; empty without a second stage.
+        Probabilities and error masks by their names, background first if there is one; empty without a second stage.
     """
 
     labels: NDArray[Any]
     maps: dict[str, NDArray[Any]]
+    regions: bool = False
+
+    @property
+    def layers(self) -> list[NDArray[Any]]:
+        """What goes into a file of its own: the labels, or each region's mask."""
+        return list(self.labels) if self.regions else [self.labels]
 
 
 def predict_case(model: Any, case: Case, show: Callable[[float], None] = lambda share: None) -> Predicted:
@@ -119,10 +130,12 @@ def predict_case(model: Any, case: Case, show: Callable[[float], None] = lambda 
             parts = {name: getattr(event, name) for name in MAPS if getattr(event, name) is not None}
             if found is None:
                 maps = {name: np.zeros((len(part), *shape), part.dtype) for name, part in parts.items()}
-                found = Predicted(np.zeros(shape, event.labels.dtype), maps)
-            flat = found.labels.ndim == 2
-            rows = slice(None) if flat else slice(event.start, event.start + len(event.labels))
-            found.labels[rows] = event.labels
+                front = (len(event.regions),) if event.regions else ()
+                found = Predicted(np.zeros((*front, *shape), event.labels.dtype), maps, bool(front))
+            count = event.labels.shape[-len(shape)]
+            rows = slice(None) if len(shape) == 2 else slice(event.start, event.start + count)
+            where = (slice(None), rows) if event.regions else rows
+            found.labels[where] = event.labels
             for name, part in parts.items():
                 found.maps[name][:, rows] = part
     if found is None:
@@ -130,16 +143,23 @@ def predict_case(model: Any, case: Case, show: Callable[[float], None] = lambda 
     return found
 
 
-def _write_maps(target: Path, found: Predicted, classes: Mapping[str, int], image: Image) -> None:
+def _write_maps(target: Path, found: Predicted, model: Model, image: Image) -> None:
     """``maps/NAME_fn_LV.nii.gz`` for ``NAME.nii.gz``; formats that hold no real numbers become ``.npy``."""
     folder = target.parent / "maps"
     folder.mkdir(exist_ok=True)
     suffix = io.suffix_of(target)
     stem, ending = target.name.removesuffix(suffix), suffix if suffix in io.MAP_SUFFIXES else ".npy"
     for name, values in found.maps.items():
-        for value, label in zip(values, ["background", *classes], strict=True):
+        for value, label in zip(values, model.regions or ["background", *model.classes], strict=True):
             safe = re.sub(r"[^\w-]+", "-", label)
             io.write_map(folder / f"{stem}_{name}_{safe}{ending}", value.astype(np.float32), image)
+
+
+def _targets(labels: Path, regions: Mapping[str, Any]) -> list[Path]:
+    """Files of an image: its labels, or ``NAME_WT.nii.gz`` for each region."""
+    suffix = io.suffix_of(labels)
+    stem = labels.name.removesuffix(suffix)
+    return [labels.with_name(f"{stem}_{region}{suffix}") for region in regions] or [labels]
 
 
 def label_name(pair: dataset.Pair) -> str:
@@ -151,13 +171,16 @@ def label_name(pair: dataset.Pair) -> str:
     return f"{pair.name}{suffix if suffix in io.LABEL_SUFFIXES else '.png'}"
 
 
-def _check_output(out: Path, targets: Any, sources: Sequence[Path], overwrite: bool) -> None:
+def _check_output(out: Path, targets: Sequence[Path], sources: Sequence[Path], overwrite: bool) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_bytes_atomic(out / f".probe-{os.getpid()}", b"")
         (out / f".probe-{os.getpid()}").unlink()
     except (OSError, CtxsegError) as error:
         raise InputError(out, "cannot be written to", "Choose another output folder") from error
+    twice = {target for target in targets if targets.count(target) > 1}
+    if twice:
+        raise InputError(min(twice), "would be written for two images", "Predict them into two folders")
     own = {path.resolve() for path in sources}
     for target in targets:
         if target.resolve() in own:
@@ -166,7 +189,7 @@ def _check_output(out: Path, targets: Any, sources: Sequence[Path], overwrite: b
             raise InputError(target, "is there already", "Choose another folder, or use --overwrite")
 
 
-def _record(out: Path, run: Path, classes: Mapping[str, int], files: Sequence[str]) -> None:
+def _record(out: Path, run: Path, model: Model, files: Sequence[str]) -> None:
     config = run / "config.yaml"
     foreground = config.is_file() and from_yaml(config).data.foreground
     weights = run if run.is_file() else run / "model.safetensors"
@@ -175,7 +198,8 @@ def _record(out: Path, run: Path, classes: Mapping[str, int], files: Sequence[st
         "version": __version__,
         "run": str(run.absolute()),
         "model_sha256": digest,
-        "classes": dict(classes),
+        "classes": dict(model.classes),
+        "regions": {name: list(values) for name, values in model.regions.items()},
         "foreground": foreground,
         "files": list(files),
     }

@@ -54,7 +54,7 @@ class NetworkBase(Config):
     )
     out_channels: int | None = Field(
         None,
-        ge=2,
+        ge=1,
         title="Classes",
         description="Left empty: taken from the data.",
         json_schema_extra=OFF_SCREEN,

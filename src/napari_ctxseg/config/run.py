@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
@@ -40,6 +42,12 @@ class DataConfig(Config):
     classes: dict[str, int] = Field(
         default_factory=dict, title="Classes", description="Name and value. Values not named are background."
     )
+    regions: dict[str, tuple[int, ...]] = Field(
+        default_factory=dict,
+        title="Overlapping regions",
+        description="Name and values of each, such as `WT: [1, 2, 4]`; each is predicted for itself. Values in none are "
+        "background. Left empty: classes, which exclude each other.",
+    )
     foreground: bool = Field(
         False,
         title="Any label is foreground",
@@ -77,7 +85,39 @@ class DataConfig(Config):
             raise ValueError(
                 "`foreground` makes one class of every label above 0: name no `classes` beside it"
             )
+        if self.regions:
+            self._check_regions()
         return self
+
+    def _check_regions(self) -> None:
+        if self.foreground:
+            raise ValueError(
+                "`foreground` makes one class of every label above 0: name no `regions` beside it"
+            )
+        for name, values in self.regions.items():
+            if not re.fullmatch(r"[\w-]+", name):
+                raise ValueError(
+                    f"the region {name!r} names files: use letters, digits, hyphens and underscores only"
+                )
+            if not values or min(values) < 1 or len(set(values)) != len(values):
+                raise ValueError(
+                    f"the region {name} needs values of 1 or more, each once, not {list(values)}"
+                )
+            if self.background in values:
+                raise ValueError(
+                    f"value {self.background} is the painted background and cannot be in {name} too"
+                )
+        for one, other in itertools.combinations(self.regions, 2):
+            if one.casefold() == other.casefold():
+                raise ValueError(f"the regions {one} and {other} would have the same files")
+            if set(self.regions[one]) == set(self.regions[other]):
+                raise ValueError(f"the regions {one} and {other} have the same values: leave one out")
+        within = {value for values in self.regions.values() for value in values}
+        if self.classes and set(self.classes.values()) != within:
+            raise ValueError(
+                f"`classes` beside `regions` only name the regions' values {sorted(within)}, "
+                f"not {sorted(self.classes.values())}"
+            )
 
 
 class PatchConfig(Config):
@@ -236,7 +276,7 @@ def set_fields(values: dict[str, Any], assignments: list[str]) -> dict[str, Any]
     InputError
         If an assignment has no ``=`` or goes through something that is not a section.
     """
-    result = yaml.safe_load(yaml.safe_dump(values)) or {}
+    result = yaml.safe_load(yaml.safe_dump(values, sort_keys=False)) or {}
     for text in assignments:
         name, sign, value = text.partition("=")
         if not sign or not name.strip():

@@ -142,6 +142,12 @@ class MapsLane:
         if self._image is None or self._image[0] != network.token:
             raise InputError("Lens", "the image has not arrived")
         model = self._loaded(path, version)
+        if model.regions:
+            raise InputError(
+                Path(network.run).name,
+                "predicts overlapping regions, which the Lens does not show",
+                "Choose a run of classes",
+            )
         if tuple(model.classes.values()) != request.values:
             raise InputError(
                 Path(network.run).name,

@@ -63,7 +63,8 @@ class Choices:
         self._dismissed: set[int] = set()
         self.census: Census | None = None
         self.edits = 0  # grows with every stroke, and with another array
-        self._predictions: dict[int, tuple[Any, Any]] = {}  # id of an image layer -> (it, its prediction)
+        # id of an image layer, and a region's name or nothing -> (the layer, its prediction)
+        self._predictions: dict[tuple[int, str], tuple[Any, Any]] = {}
 
     def choose(self, images: Sequence[Any], labels: Any) -> None:
         """Use these image layers as channels and this labels layer as annotation."""
@@ -141,7 +142,7 @@ class Choices:
     def recolor(self) -> None:
         """Give the chosen labels and our predictions the class colours."""
         colors = self.colors()
-        targets = [layer for _, layer in self._predictions.values()]
+        targets = [layer for (_, region), (_, layer) in self._predictions.items() if not region]
         for layer in [*targets, *([self.labels] if self.labels is not None else [])]:
             layer.colormap = lay.class_colormap(colors)
 

@@ -38,12 +38,12 @@ class Predictions(Choices):
         super().__init__(viewer)
         self._refined: dict[int, Refined] = {}  # id of an image layer -> its prediction by a CR-GAN
 
-    def prediction_layer(self, shot: lay.Snapshot, values: Sequence[int] = ()) -> Any:
+    def prediction_layer(self, shot: lay.Snapshot, values: Sequence[int] = (), region: str = "") -> Any:
         """The layer of our own that holds an image's prediction; made at first need, or again if deleted.
 
         It has room for the values of the table, and for those of a run with other classes.
         """
-        image, layer = self._predictions.get(id(shot.layer), (None, None))
+        image, layer = self._predictions.get((id(shot.layer), region), (None, None))
         dtype = lay.dtype_for([*(row.value for row in self.classes), *values])
         present = list(map(lay.plain, self.viewer.layers))
         if (
@@ -53,16 +53,17 @@ class Predictions(Choices):
             and np.can_cast(dtype, layer.data.dtype)
         ):
             return layer
+        colors = {n: lay.PALETTE[(n - 1) % len(lay.PALETTE)] for n in values} if region else self.colors()
         layer = lay.add_labels(
             self.viewer,
             shot,
-            f"{shot.name} prediction",
+            f"{shot.name} prediction {region}".rstrip(),
             dtype,
             opacity=0.5,
-            colormap=lay.class_colormap(self.colors()),
+            colormap=lay.class_colormap(colors),
             meta={"prediction_of": shot.name},
         )
-        self._predictions[id(shot.layer)] = (shot.layer, layer)
+        self._predictions[id(shot.layer), region] = (shot.layer, layer)
         return layer
 
     def show_slices(self, shot: lay.Snapshot, start: int, labels: NDArray[Any]) -> None:
@@ -73,6 +74,19 @@ class Predictions(Choices):
         layer = self.prediction_layer(shot)
         shown, alone = lay.shown_slice(self.viewer, shot)
         lay.write_slices(layer, start, labels, shown if alone else None)
+
+    def show_regions(
+        self, shot: lay.Snapshot, start: int, masks: NDArray[Any], regions: Sequence[str]
+    ) -> None:
+        """Put masks of overlapping regions in place: a layer for each, whose label is the region's number."""
+        _, prepared = self._predictions.get((id(shot.layer), ""), (None, None))
+        there = list(map(lay.plain, self.viewer.layers))
+        if start == 0 and prepared in there and not prepared.data.any():
+            self.viewer.layers.remove(prepared)  # made ahead, for classes
+        shown, alone = lay.shown_slice(self.viewer, shot)
+        for number, (region, mask) in enumerate(zip(regions, masks, strict=True), start=1):
+            layer = self.prediction_layer(shot, (number,), region)
+            lay.write_slices(layer, start, mask * mask.dtype.type(number), shown if alone else None)
 
     def show_block(self, shot: lay.Snapshot, block: PredictionBlock, values: Sequence[int]) -> None:
         """Put a block of a prediction in place.
@@ -85,6 +99,9 @@ class Predictions(Choices):
         values : sequence of int
             Class values of the run, in the order of the indices 1, 2, ...
         """
+        if block.regions:
+            self.show_regions(shot, block.start, block.labels, block.regions)
+            return
         maps = (block.probabilities, block.fn, block.fp)
         if block.thresholds is None or any(one is None or len(one) != len(values) + 1 for one in maps):
             self.show_slices(shot, block.start, block.labels)

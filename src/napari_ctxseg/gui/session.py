@@ -289,7 +289,9 @@ class Session(Predictions):
                 if self._job is not None:
                     self._job.saved = self._job.out
             case Preview():
-                if self._job is not None:
+                if self._job is not None and event.regions:
+                    self.show_regions(self._job.shot, event.index, event.labels, event.regions)
+                elif self._job is not None:
                     self.show_slices(self._job.shot, event.index, event.labels)
             case PredictionBlock():
                 if self._job is not None:

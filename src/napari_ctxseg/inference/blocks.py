@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from napari_ctxseg.inference.tiling import argmax_classes, sliding_window, window_count
+from napari_ctxseg.inference.tiling import decided, sliding_window, window_count
 from napari_ctxseg.networks.patients import drop_statistics, own_statistics, patient_norms, patients_of
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ class Tiles:
     planes: tuple[int, ...] = (0,)
     #: Channels, the last ones, that are probabilities of their own (sigmoid) and not of a class among others.
     apart: int = 0
+    #: Whether the channels are overlapping regions: then all of them are apart.
+    regions: bool = False
 
 
 def logit_blocks(
@@ -115,21 +117,23 @@ def _evenly(length: int, most: int) -> list[int]:
 def _averaged(network: Network, image: Tensor, tiles: Tiles, module: nn.Module) -> Blocks:
     """Mean probability over the planes, as logits."""
     total: Tensor | None = None
+    apart = tiles.apart
     for number, axis in enumerate(tiles.planes):
         moved = image.movedim(axis + 1, 1)
         for start, logits, done in _slices(network, moved, tiles, module):
             if logits is not None:
                 if total is None:
+                    apart = len(logits) if tiles.regions else tiles.apart
                     total = logits.new_zeros((logits.shape[0], *image.shape[1:]))
                 place = total.movedim(axis + 1, 1)[:, start : start + logits.shape[1]]
-                place += _shares(logits, tiles.apart)
+                place += _shares(logits, apart)
             yield 0, None, (number + done) / len(tiles.planes)
         drop_statistics(module)
     assert total is not None
     mean = (total / len(tiles.planes)).clamp(min=1e-12)
-    if tiles.apart:
-        mean[-tiles.apart :] = mean[-tiles.apart :].clamp(max=1 - 1e-6)
-        mean[-tiles.apart :] /= 1 - mean[-tiles.apart :]
+    if apart:
+        mean[-apart:] = mean[-apart:].clamp(max=1 - 1e-6)
+        mean[-apart:] /= 1 - mean[-apart:]
     yield 0, mean.log(), 1.0
 
 
@@ -140,13 +144,13 @@ def _shares(logits: Tensor, apart: int) -> Tensor:
 
 
 def segment(network: Network, image: Tensor, tiles: Tiles) -> Tensor:
-    """Class indices of a whole image, ``(C, *S)`` -> ``*S``, on the CPU."""
+    """Class indices of a whole image, ``(C, *S)`` -> ``*S``, or masks of the regions, ``(K, *S)``; on the CPU."""
     blocks = [
-        argmax_classes(logits[None])[0].cpu()
+        decided(logits, regions=tiles.regions).cpu()
         for _, logits, _ in logit_blocks(network, image, tiles)
         if logits is not None
     ]
-    return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1 if tiles.regions else 0)
 
 
 def dice_of(prediction: Tensor, target: Tensor, classes: int) -> list[float | None]:
@@ -156,6 +160,16 @@ def dice_of(prediction: Tensor, target: Tensor, classes: int) -> list[float | No
     table = torch.bincount(truth * classes + guess, minlength=classes * classes).view(classes, classes)
     overlap, size = table.diagonal(), table.sum(0) + table.sum(1)
     return [2 * int(overlap[c]) / int(size[c]) if size[c] else None for c in range(1, classes)]
+
+
+def dice_of_regions(prediction: Tensor, truth: Tensor, valid: Tensor) -> list[float | None]:
+    """Dice of each region over the labelled voxels of one case; None where it is in neither mask.
+
+    Masks have the shape ``(R, *S)``, `valid` the shape ``*S``.
+    """
+    guess, drawn = prediction.bool()[:, valid], truth.bool()[:, valid]
+    overlap, size = (guess & drawn).sum(dim=1), guess.sum(dim=1) + drawn.sum(dim=1)
+    return [2 * int(o) / int(n) if n else None for o, n in zip(overlap, size, strict=True)]
 
 
 def mean_dice(

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from napari_ctxseg.cases import class_values
-from napari_ctxseg.composition import compose_classes
+from napari_ctxseg.composition import compose
 from napari_ctxseg.config import DeviceConfig
 from napari_ctxseg.errors import CheckpointError, InputError
 from napari_ctxseg.events import Event, PredictionBlock, PredictionFinished, PredictionProgress
 from napari_ctxseg.inference.blocks import Tiles, logit_blocks
-from napari_ctxseg.inference.tiling import argmax_classes
+from napari_ctxseg.inference.tiling import decided
 from napari_ctxseg.networks import make_network
 from napari_ctxseg.networks.refined import Refined, error_maps
 from napari_ctxseg.networks.refinement import make_refinement
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from napari_ctxseg.cases import Case
@@ -58,6 +57,8 @@ class Model:
         ``"32-true"`` or ``"bf16-mixed"``.
     thresholds : tuple of float, or None
         Of false negatives and false positives, where the network has a second stage that predicts them (CR-GAN).
+    regions : dict of str to tuple of int
+        Name -> values of the overlapping regions that the network's channels are; empty where they are classes.
     """
 
     network: nn.Module
@@ -67,6 +68,7 @@ class Model:
     device: torch.device
     precision: str
     thresholds: tuple[float, float] | None = None
+    regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __call__(self, windows: Tensor) -> Tensor:
         """Logits of some windows, in the model's precision."""
@@ -102,13 +104,16 @@ def load_model(run: Path, device: DeviceConfig | None = None) -> Model:
         noise = float(record.get("noise", 0.0))
         network = make_network(record["network"], noise, pretrained=False)
         classes = {str(name): int(value) for name, value in record["classes"].items()}
+        regions = checkpoint.regions_of(record)
+        outputs = len(regions) or len(classes) + 1
         second, thresholds = record.get("second"), None
         if second is not None:
             refinement = make_refinement(
                 second,
                 dims=int(second["dims"]),
                 image_channels=int(record["network"]["in_channels"]),
-                classes=len(classes) + 1,
+                classes=outputs,
+                regions=bool(regions),
                 head=record["head"],
                 pretrained=False,
             )
@@ -118,7 +123,8 @@ def load_model(run: Path, device: DeviceConfig | None = None) -> Model:
             int(record["network"]["dims"]),
             tuple(int(n) for n in record["patch"]),
             tuple(int(axis) for axis in record.get("planes", [0])),
-            2 * (len(classes) + 1) if second is not None else 0,
+            2 * outputs if second is not None else 0,
+            regions=bool(regions),
         )
         channels = int(record["network"]["in_channels"])
         network.load_state_dict(tensors)
@@ -127,7 +133,8 @@ def load_model(run: Path, device: DeviceConfig | None = None) -> Model:
             path, f"does not describe a network of this version ({error})", "Train again"
         ) from error
     place = torch.device(resolved.accelerator)
-    return Model(network.eval().to(place), classes, channels, tiles, place, resolved.precision, thresholds)
+    network = network.eval().to(place)
+    return Model(network, classes, channels, tiles, place, resolved.precision, thresholds, regions)
 
 
 def predict(
@@ -177,24 +184,27 @@ def predict(
 
 
 def _blocks(model: Model, case: Case, start: int, logits: Tensor, done: float) -> Iterator[PredictionBlock]:
-    parts: dict[str, NDArray[Any]] = {}
+    parts: dict[str, Any] = {}
+    regions = tuple(model.regions)
     if model.thresholds is None:
-        indices = argmax_classes(logits[None])[0].cpu().numpy()
+        found = decided(logits, regions=bool(regions)).cpu().numpy()
     else:
-        p, fn, fp = (part.cpu().numpy().astype(np.float16) for part in error_maps(logits))
+        p, fn, fp = (
+            part.cpu().numpy().astype(np.float16) for part in error_maps(logits, regions=bool(regions))
+        )
         # From the numbers that are sent, so that whoever composes them again gets the same labels.
         single = [part.astype(np.float32) for part in (p, fn, fp)]
-        indices = compose_classes(single[0], single[1], single[2], *model.thresholds)
+        found = compose(single[0], single[1], single[2], *model.thresholds, regions=bool(regions))
         parts = {"probabilities": p, "fn": fn, "fp": fp}
-    labels = class_values(indices, model.classes)
-    if labels.ndim == 2:
-        yield PredictionBlock(case.name, 0, labels, done, **parts, thresholds=model.thresholds)
+    labels = found.astype(np.uint8) if regions else class_values(found, model.classes)
+    last: dict[str, Any] = {"thresholds": model.thresholds, "regions": regions}
+    if logits.ndim == 3:
+        yield PredictionBlock(case.name, 0, labels, done, **(parts | last))
         return
-    for first in range(0, len(labels), BLOCK):
-        some = {name: part[:, first : first + BLOCK] for name, part in parts.items()}
-        yield PredictionBlock(
-            case.name, start + first, labels[first : first + BLOCK], done, **some, thresholds=model.thresholds
-        )
+    for first in range(0, logits.shape[1], BLOCK):
+        rows = slice(first, first + BLOCK)
+        some = last | {name: part[:, rows] for name, part in parts.items()}
+        yield PredictionBlock(case.name, start + first, labels[..., rows, :, :], done, **some)
 
 
 def _check(model: Model, case: Case) -> None:

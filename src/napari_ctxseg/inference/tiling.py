@@ -112,6 +112,11 @@ def predict_logits(
     return result
 
 
+def decided(logits: Tensor, *, regions: bool = False) -> Tensor:
+    """What is predicted, ``(K, *S)``: class indices, ``*S``, or masks of the regions, ``(K, *S)``, uint8."""
+    return (logits > 0).to(torch.uint8) if regions else argmax_classes(logits[None])[0]
+
+
 def argmax_classes(logits: Tensor) -> Tensor:
     """Most probable class index, ``(B, K, *S)`` -> ``(B, *S)``. On the CPU ``max`` is six times faster than ``argmax``."""
     return logits.max(dim=1).indices

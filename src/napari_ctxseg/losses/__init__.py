@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_ctxseg import config as c
 from napari_ctxseg.losses.base import Loss, PixelLoss, RegionLoss, SpatialLoss, Views
+from napari_ctxseg.losses.channels import RegionsLoss
 from napari_ctxseg.losses.combined import SumLoss
 from napari_ctxseg.losses.context import ContextCELoss
 from napari_ctxseg.losses.contour import ContourWeightedCELoss, SeparableDiceLoss
@@ -85,6 +86,7 @@ __all__ = [
     "Loss",
     "PixelLoss",
     "RegionLoss",
+    "RegionsLoss",
     "SpatialLoss",
     "SumLoss",
     "Views",

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from napari_ctxseg.image import IGNORE
 from napari_ctxseg.losses import Loss, make_loss
+from napari_ctxseg.losses.channels import mean_over_channels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,8 +27,8 @@ MSE = "mse"
 class ErrorLoss(nn.Module):
     """Any loss of logits and class indices, over channels instead of classes.
 
-    The softmax of ``(0, z)`` is the sigmoid of z, so that every loss of the package serves: its cross-entropy is the binary
-    one, its Dice that of the errors (0 where a channel of a sample has none). Channels and samples count the same.
+    Channels and samples count the same; see `mean_over_channels`. The Dice is that of the errors, 0 where a channel of a
+    sample has none.
 
     Parameters
     ----------
@@ -69,17 +70,8 @@ class ErrorLoss(nn.Module):
         """
         heads = list(logits) if isinstance(logits, tuple | list) else [logits]
         known = _known(errors, labelled)
-        target = torch.where(known, (errors > 0.5).long(), IGNORE).flatten(0, 1)
-        pairs = []
-        for head in heads:
-            if head.shape != errors.shape:
-                raise ValueError(
-                    f"logits {tuple(head.shape)} and errors {tuple(errors.shape)} differ in shape"
-                )
-            z = head.to(torch.promote_types(head.dtype, torch.float32)).flatten(0, 1)
-            pairs.append(torch.stack([torch.zeros_like(z), z], dim=1))
-        total: Tensor = self.loss(tuple(pairs), target, spacing)
-        return total
+        truth = torch.where(known, (errors > 0.5).long(), IGNORE)
+        return mean_over_channels(self.loss, heads, truth, spacing)
 
 
 class TanhLoss(nn.Module):

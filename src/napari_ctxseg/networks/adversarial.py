@@ -7,21 +7,26 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_ctxseg.image import IGNORE
+from napari_ctxseg.maps.members import region_masks
 
 
-def mask_of(target: Tensor, classes: int) -> Tensor:
-    """The drawn mask as a discriminator sees it: one-hot, 0 in all channels where unlabelled.
+def mask_of(target: Tensor, classes: int, members: Tensor | None = None) -> Tensor:
+    """The drawn mask as a discriminator sees it: one-hot, or that of each region; 0 in all channels where unlabelled.
 
     Parameters
     ----------
     target : Tensor of int64, shape ``(B, *S)``
     classes : int
         Background included.
+    members : Tensor of bool, shape ``(R, classes)``, optional
+        Which classes belong to which region, where the channels are overlapping regions.
 
     Returns
     -------
-    Tensor of float32, shape ``(B, classes, *S)``
+    Tensor of float32, shape ``(B, classes, *S)`` or ``(B, R, *S)``
     """
+    if members is not None:
+        return region_masks(target, members).float()
     one_hot = functional.one_hot(target.clamp(min=0), classes).movedim(-1, 1).float()
     return hide_unlabelled(one_hot, target)
 

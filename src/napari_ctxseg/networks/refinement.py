@@ -24,6 +24,11 @@ Head = Literal["sigmoid", "tanh"]
 DEFAULT = {"kind": "unet", "features": (16, 32, 64, 128)}
 
 
+def soft_masks(logits: Tensor, *, regions: bool = False, dim: int = 1) -> Tensor:
+    """Probabilities along `dim`: of classes, which sum to 1, or of each region for itself."""
+    return torch.sigmoid(logits) if regions else torch.softmax(logits, dim=dim)
+
+
 def hard_masks(probabilities: Tensor, *, regions: bool = False) -> Tensor:
     """Decisions of the first stage: the one-hot of the highest class, or each region above a half.
 

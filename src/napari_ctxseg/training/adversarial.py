@@ -18,6 +18,7 @@ from napari_ctxseg.config import CGanConfig, GanConfig, SegGlGanConfig
 from napari_ctxseg.networks.adversarial import adversarial_loss, discriminator_loss, hide_unlabelled, mask_of
 from napari_ctxseg.networks.discriminators import make_discriminator
 from napari_ctxseg.networks.patients import patients_of
+from napari_ctxseg.networks.refinement import soft_masks
 from napari_ctxseg.training import checkpoint
 from napari_ctxseg.training.supervised import CLIP, Step, Trainer
 
@@ -56,7 +57,7 @@ class AdversarialTrainer(Trainer):
             judge = make_discriminator(
                 method.discriminator,
                 dims=config.network.dims,
-                channels_mask=self._classes,
+                channels_mask=self._outputs,
                 channels_image=config.network.in_channels,
                 size=config.patch.size,
                 roi=method.roi if isinstance(method, SegGlGanConfig) else None,
@@ -69,8 +70,8 @@ class AdversarialTrainer(Trainer):
         image, target = batch.image.to(self.device), batch.target.to(self.device)
         heads = self._heads(image, batch)
         seen = Seen(image, target, self._judge.regions(target, batch.spacing), batch.sequences)
-        real = mask_of(target, self._classes)
-        masks = torch.softmax(heads[0].float(), dim=1)
+        real = mask_of(target, self._classes, self._members)
+        masks = soft_masks(heads[0].float(), regions=self._members is not None)
         parts, notes = self._teach_judge(seen, real, masks.detach())
 
         loss = self._loss_of(heads, target, batch) * self._method.loss_weight

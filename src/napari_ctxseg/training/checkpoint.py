@@ -47,7 +47,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, A
     """
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     record = {"schema": SCHEMA, "version": __version__, "sha256": content_hash(plain), **meta}
-    data = safetensors.torch.save(plain, metadata={"ctxseg": json.dumps(record, sort_keys=True)})
+    # Never sorted: the order of classes and regions is that of the network's channels.
+    data = safetensors.torch.save(plain, metadata={"ctxseg": json.dumps(record)})
     write_bytes_atomic(path, data)
 
 
@@ -83,6 +84,16 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             path, "is damaged: its content does not match its hash", "Use an earlier checkpoint or run"
         )
     return tensors, record
+
+
+def regions_of(record: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Overlapping regions of a model by its metadata; empty where it has classes."""
+    return {str(name): tuple(map(int, values)) for name, values in record.get("regions", {}).items()}
+
+
+def described(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model predicts by its metadata: its regions, or its classes."""
+    return dict(regions_of(record) or record.get("classes", {}))
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer, prefix: str = "optim") -> dict[str, Tensor]:

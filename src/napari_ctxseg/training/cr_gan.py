@@ -144,7 +144,7 @@ class _CrGan:
             precision=str(self.config.device.precision),
             parameters=self._weights(),
             curve=self.plan.curve,
-            classes=tuple(self.plan.classes),
+            classes=tuple(self.plan.names),
         )
         yield from (Note(text, "warning") for text in self.plan.notes)
         yield from self._announce()

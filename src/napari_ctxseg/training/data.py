@@ -161,7 +161,9 @@ def _positions(indices: NDArray[np.int16], classes: int) -> dict[int, NDArray[np
     return found
 
 
-def check_trainable(samples: Sequence[Sample], classes: Mapping[str, int]) -> list[str]:
+def check_trainable(
+    samples: Sequence[Sample], classes: Mapping[str, int], regions: Mapping[str, Sequence[int]] | None = None
+) -> list[str]:
     """Refuse what cannot be learnt from; return what should be said.
 
     Raises
@@ -179,8 +181,26 @@ def check_trainable(samples: Sequence[Sample], classes: Mapping[str, int]) -> li
         raise InputError(
             "labels", f"hold only the class {name!r}", "Label some background too, or another class"
         )
-    notes = [f"Class {n!r} is nowhere in the labels" for i, n in enumerate(classes, 1) if i not in seen]
+    absent = [name for i, name in enumerate(classes, 1) if i not in seen]
+    if regions:
+        notes = _region_notes(regions, {classes[name] for name in absent}, everywhere=0 not in seen)
+    else:
+        notes = [f"Class {name!r} is nowhere in the labels" for name in absent]
     constant = [s.name for s in samples if not bool(s.image.any())]
     if constant:
         notes.append(f"Constant images teach nothing: {', '.join(constant[:5])}")
+    return notes
+
+
+def _region_notes(regions: Mapping[str, Sequence[int]], absent: set[int], *, everywhere: bool) -> list[str]:
+    notes = []
+    for name, values in regions.items():
+        missing = sorted(set(values) & absent)
+        if len(missing) == len(values):
+            notes.append(f"Region {name!r} is nowhere in the labels: none of its values {missing} is")
+        elif missing:
+            notes.append(f"Region {name!r} names values that are nowhere in the labels: {missing}")
+        others = {v for each in regions.values() for v in each} - set(values) - absent
+        if everywhere and not others:
+            notes.append(f"Region {name!r} is everywhere that is labelled: nothing says what is outside")
     return notes

@@ -152,7 +152,7 @@ class _Session:
             precision=str(self.config.device.precision),
             parameters=self.trainer.parameters,
             curve=self.plan.curve,
-            classes=tuple(self.plan.classes),
+            classes=tuple(self.plan.names),
         )
         yield from notes
 

@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_ctxseg.cases import Case, class_table, split_groups
+from napari_ctxseg.cases import Case, class_table, membership, split_groups
 from napari_ctxseg.config import DeviceConfig, NetworkBase, RunConfig, SupervisedConfig
 from napari_ctxseg.config.combinations import BATCH, Facts, automatic_patch, shortest_side, warnings
 from napari_ctxseg.config.discriminators import check_discriminator
 from napari_ctxseg.errors import InputError
 from napari_ctxseg.networks.pretrained import notes_on_weights
 from napari_ctxseg.training.data import Sample, check_trainable, in_planes, planes_of, prepare
-from napari_ctxseg.training.shares import class_shares, needs_shares, with_shares
+from napari_ctxseg.training.shares import ONE_REGION, class_shares, needs_shares, region_shares, with_shares
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from napari_ctxseg.config import LossConfig
 
 #: Volumes hold more samples a patch and bear larger steps (benchmarks/results/defaults.md).
 LEARNING_RATE = {2: 1e-3, 3: 2e-3}
@@ -57,6 +61,26 @@ class Plan:
         return "validation Dice" if self.val else "training Dice"
 
     @property
+    def regions(self) -> dict[str, tuple[int, ...]]:
+        """Overlapping regions, name -> values; empty where classes exclude each other."""
+        return self.config.data.regions
+
+    @property
+    def names(self) -> list[str]:
+        """What is predicted: the regions, or the classes without background."""
+        return list(self.regions or self.classes)
+
+    @property
+    def outputs(self) -> int:
+        """Channels that the network gives: one for each region, or for each class and the background."""
+        return len(self.regions) or len(self.classes) + 1
+
+    @property
+    def members(self) -> Tensor | None:
+        """Which classes belong to which region, see `napari_ctxseg.cases.membership`."""
+        return torch.from_numpy(membership(self.regions, self.classes)) if self.regions else None
+
+    @property
     def watched(self) -> list[Sample]:
         """Cases the curve is measured on."""
         return self.val[:: -(-len(self.val) // MOST_WATCHED)] if self.val else self.train[:FEW]
@@ -77,7 +101,7 @@ def make_plan(config: RunConfig, cases: Sequence[Case]) -> Plan:
     left_out = len(cases) - len(samples)
     if left_out and samples:
         notes.append(f"{left_out} of {len(cases)} images hold no label and are left out")
-    notes += check_trainable(samples, classes)
+    notes += check_trainable(samples, classes, config.data.regions)
     apart = split_groups([s.group for s in samples], config.data.val)
     train = [s for s in samples if s.group not in apart]
     val = [s for s in samples if s.group in apart]
@@ -85,7 +109,8 @@ def make_plan(config: RunConfig, cases: Sequence[Case]) -> Plan:
         # All foreground fell into the few groups kept apart: better to learn from it than to measure on it.
         train, val = samples, []
         notes.append("Too few labelled images to keep some apart: the curve is measured on training images")
-    network = config.network.filled(samples[0].image.shape[0], len(classes) + 1)
+    outputs = len(config.data.regions) or len(classes) + 1
+    network = config.network.filled(samples[0].image.shape[0], outputs)
     size = config.patch.size or patch_size(train, network, shortest_side(config))
     _check_patch(size, network)
     network = network.for_patch(size)
@@ -95,16 +120,26 @@ def make_plan(config: RunConfig, cases: Sequence[Case]) -> Plan:
     patch = config.patch.model_copy(update={"size": size, "batch": batch, "sequence": sequence})
     _check_method(config, network, size, train)
     typical = tuple(int(n) for n in np.median([s.target.shape[-network.dims :] for s in train], axis=0))
-    notes += warnings(config, Facts(typical, samples[0].image.shape[0], len(classes), len(train)))
+    notes += warnings(config, Facts(typical, samples[0].image.shape[0], outputs - 1, len(train)))
     optim = config.optim.model_copy(update={"lr": config.optim.lr or LEARNING_RATE[network.dims]})
-    loss = config.loss
-    if needs_shares(loss):
-        loss = with_shares(loss, class_shares(train, len(classes) + 1))
+    loss = _loss(config, classes, train)
     data = config.data if config.data.foreground else config.data.model_copy(update={"classes": classes})
     filled = config.updated(network=network, patch=patch, data=data, optim=optim, loss=loss)
     if network.dims == 2:
         train = in_planes(train, planes_of(config.data))
     return Plan(filled, classes, train, val, notes)
+
+
+def _loss(config: RunConfig, classes: dict[str, int], train: Sequence[Sample]) -> LossConfig:
+    """The loss, with class weights counted in the training set where they were left open."""
+    if not needs_shares(config.loss):
+        return config.loss
+    shares = class_shares(train, len(classes) + 1)
+    if config.data.regions:
+        return with_shares(
+            config.loss, region_shares(shares, membership(config.data.regions, classes)), ONE_REGION
+        )
+    return with_shares(config.loss, shares)
 
 
 def _sequence(config: RunConfig, network: NetworkBase, batch: int) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from napari_ctxseg.cases import class_values
 from napari_ctxseg.events import Preview
 from napari_ctxseg.training.data import normalise
@@ -56,10 +58,11 @@ class Previewer:
         if wanted is None or wanted[0] not in self._cases:
             return
         name, index = wanted
-        labels = class_values(self._slice(name, index).numpy(), self._plan.classes)
+        shown, regions = self._slice(name, index).numpy(), tuple(self._plan.regions)
+        labels = shown.astype(np.uint8) if regions else class_values(shown, self._plan.classes)
         spent = time.monotonic() - now
         self._next = time.monotonic() + max(EVERY, spent / SHARE)
-        yield Preview(step, name, index, labels)
+        yield Preview(step, name, index, labels, regions)
 
     def _slice(self, name: str, index: int) -> Tensor:
         if name not in self._images:
@@ -73,4 +76,4 @@ class Previewer:
         # One window's depth around the slice: what the network would see of it anyway.
         depth = min(tiles.size[0], image.shape[1])
         start = min(max(index - depth // 2, 0), image.shape[1] - depth)
-        return self._trainer.segment(image[:, start : start + depth])[index - start]
+        return self._trainer.segment(image[:, start : start + depth])[..., index - start, :, :]

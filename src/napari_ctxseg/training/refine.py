@@ -8,17 +8,25 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from napari_ctxseg.composition import compose_classes, fit_thresholds
+from napari_ctxseg.composition import compose, fit_thresholds
 from napari_ctxseg.config import CrGanConfig
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.events import Note
+from napari_ctxseg.image import IGNORE
 from napari_ctxseg.inference.blocks import Tiles, logit_blocks
 from napari_ctxseg.inference.predictor import load_model
 from napari_ctxseg.losses.error_maps import make_error_loss
+from napari_ctxseg.maps.members import region_masks
 from napari_ctxseg.networks.adversarial import mask_of
 from napari_ctxseg.networks.patients import patients_of
 from napari_ctxseg.networks.refined import Composed, Refined, error_maps
-from napari_ctxseg.networks.refinement import RefinementNetwork, error_channels, hard_masks, make_refinement
+from napari_ctxseg.networks.refinement import (
+    RefinementNetwork,
+    error_channels,
+    hard_masks,
+    make_refinement,
+    soft_masks,
+)
 from napari_ctxseg.training import checkpoint
 from napari_ctxseg.training.supervised import Step, Trainer
 
@@ -35,6 +43,8 @@ if TYPE_CHECKING:
     from napari_ctxseg.training.patches import Batch
     from napari_ctxseg.training.plan import Plan
 
+#: What the model of both stages takes over from the first one's metadata.
+SHARED = ("classes", "regions", "network", "patch", "planes", "noise", "groups")
 #: Thresholds of false negatives and false positives before any are fitted.
 THRESHOLDS = (0.5, 0.5)
 
@@ -43,7 +53,7 @@ def probabilities(model: Model, image: Tensor) -> Tensor:
     """First-stage probabilities of a whole image, ``(C, *S)`` -> ``(K, *S)``, on the CPU."""
     with torch.inference_mode():
         blocks = [
-            torch.softmax(logits, dim=0).cpu()
+            soft_masks(logits, regions=model.tiles.regions, dim=0).cpu()
             for _, logits, _ in logit_blocks(model, image.to(model.device), model.tiles, model.network)
             if logits is not None
         ]
@@ -89,12 +99,12 @@ def trained_on(run: Path) -> list[str]:
 
 def refinement_of(plan: Plan) -> NetworkBase:
     """The second stage's network with everything filled in."""
-    method, classes = plan.config.method, len(plan.classes) + 1
+    method, outputs = plan.config.method, plan.outputs
     assert isinstance(method, CrGanConfig)
     assert plan.config.network.in_channels is not None
     assert plan.config.patch.size is not None
     network = method.refine.network.model_copy(update={"dims": plan.config.network.dims})
-    filled = network.filled(plan.config.network.in_channels + 2 * classes, 2 * classes)
+    filled = network.filled(plan.config.network.in_channels + 2 * outputs, 2 * outputs)
     return filled.for_patch(plan.config.patch.size)
 
 
@@ -116,7 +126,7 @@ class RefineTrainer(Trainer):
     """
 
     def __init__(self, plan: Plan, first: Path) -> None:
-        self.geometry_only = len(plan.classes) + 1
+        self.geometry_only = plan.outputs
         method = plan.config.method
         assert isinstance(method, CrGanConfig)
         self._refine = method.refine
@@ -124,7 +134,7 @@ class RefineTrainer(Trainer):
         super().__init__(plan)
         assert isinstance(self._plain, RefinementNetwork)
         self._both = Refined(load_model(first, plan.config.device).network, self._plain)
-        self.tiles = replace(self.tiles, apart=2 * self._classes)
+        self.tiles = replace(self.tiles, apart=2 * self._outputs)
         self._error_loss = make_error_loss(self._refine.loss)
 
     def _build(self) -> nn.Module:
@@ -134,13 +144,15 @@ class RefineTrainer(Trainer):
             dims=network.dims,
             image_channels=self._channels,
             classes=self.geometry_only,
+            regions=bool(self._plan.regions),
             head=head_of(self._refine.loss),
         )
 
     def _learn(self, batch: Batch, lr: float, progress: float) -> Step:
         image, target = batch.image.to(self.device), batch.target.to(self.device)
-        image, p = image[:, : -self._classes], image[:, -self._classes :]
-        errors = error_channels(mask_of(target, self._classes), hard_masks(p))
+        image, p = image[:, : -self._outputs], image[:, -self._outputs :]
+        truth = mask_of(target, self._classes, self._members)
+        errors = error_channels(truth, hard_masks(p, regions=self.tiles.regions))
         with patients_of(self._plain, batch.sequences):
             logits = self.network(image, p)
         loss = self._error_loss(logits, errors, target >= 0)
@@ -155,8 +167,8 @@ class RefineTrainer(Trainer):
         return whole_maps(self._both.eval(), own.to(self.device), self.tiles, self._run)
 
     def segment(self, image: Tensor) -> Tensor:
-        """Class indices of both stages together."""
-        result: Tensor = compose_classes(*self.maps(image), *THRESHOLDS)
+        """Class indices of both stages together, or masks of the regions."""
+        result: Tensor = compose(*self.maps(image), *THRESHOLDS, regions=self.tiles.regions)
         return result
 
     def _run(self, windows: Tensor) -> Tensor:
@@ -178,7 +190,8 @@ def whole_maps(
         blocks = [
             logits.cpu() for _, logits, _ in logit_blocks(run, image, tiles, network) if logits is not None
         ]
-    return error_maps(torch.cat(blocks, dim=1) if len(blocks) > 1 else blocks[0])
+    out = torch.cat(blocks, dim=1) if len(blocks) > 1 else blocks[0]
+    return error_maps(out, regions=tiles.regions)
 
 
 class JointTrainer(Trainer):
@@ -205,7 +218,8 @@ class JointTrainer(Trainer):
             record["network"],
             dims=config.network.dims,
             image_channels=config.network.in_channels or 0,
-            classes=len(self._plan.classes) + 1,
+            classes=self._plan.outputs,
+            regions=bool(self._plan.regions),
             head=head_of(method.refine.loss),
         )
         refinement.load_state_dict(tensors)
@@ -231,7 +245,7 @@ def save_refined(
         both, _ = checkpoint.load_tensors(joint / checkpoint.MODEL)
         tensors = checkpoint.without_prefix(both, "both")
     meta = {
-        **{name: record[name] for name in ("classes", "network", "patch", "planes", "noise", "groups")},
+        **{name: record[name] for name in SHARED},
         "step": step,
         "second": other["network"],
         "head": head_of(method.refine.loss),
@@ -241,7 +255,7 @@ def save_refined(
     if not plan.val:
         return None
     model = load_model(out, plan.config.device)
-    found = fit_thresholds(_validation(model, plan))
+    found = fit_thresholds(_validation(model, plan), regions=bool(plan.regions))
     checkpoint.save_tensors(path, tensors, meta | {"thresholds": (found.fn, found.fp)})
     return found
 
@@ -249,4 +263,9 @@ def save_refined(
 def _validation(model: Model, plan: Plan) -> Iterator[Maps]:
     for sample in plan.watched:
         p, fn, fp = whole_maps(model.network, sample.image.to(model.device), model.tiles, model)
-        yield p.numpy(), fn.numpy(), fp.numpy(), sample.target.numpy()
+        if plan.members is None:
+            yield p.numpy(), fn.numpy(), fp.numpy(), sample.target.numpy()
+        else:
+            truth = region_masks(sample.target[None], plan.members)[0].short()
+            truth[:, sample.target < 0] = IGNORE
+            yield (p > 0.5).numpy(), fn.numpy(), fp.numpy(), truth.numpy()

@@ -127,8 +127,9 @@ def check_base(run: str | None, plan: Plan) -> None:
     _, record = checkpoint.load_tensors(Path(run) / checkpoint.MODEL)
     known = record.get("groups")
     ours = sorted({s.group for s in plan.train})
-    if record.get("classes") != plan.classes:
-        raise InputError(run, f"has other classes: {record.get('classes')}", f"Use {plan.classes} in both")
+    theirs, own = checkpoint.described(record), plan.regions or plan.classes
+    if list(theirs.items()) != list(own.items()):  # channels go by their order
+        raise InputError(run, f"has other classes: {theirs}", f"Use {own} in both")
     if known != ours:
         raise InputError(
             run,

@@ -10,8 +10,9 @@ import torch
 from lightning_fabric import Fabric
 
 from napari_ctxseg.events import Note
-from napari_ctxseg.inference.blocks import Tiles, dice_of, mean_dice, segment
-from napari_ctxseg.losses import make_loss
+from napari_ctxseg.inference.blocks import Tiles, dice_of, dice_of_regions, mean_dice, segment
+from napari_ctxseg.losses import RegionsLoss, make_loss
+from napari_ctxseg.maps.members import region_masks
 from napari_ctxseg.networks import make_network
 from napari_ctxseg.networks.patients import patients_of
 from napari_ctxseg.training import checkpoint
@@ -79,10 +80,14 @@ class Trainer:
             network.parameters(), lr=config.optim.lr or 0.0, weight_decay=config.optim.weight_decay
         )
         self.network, self._optimiser = self._fabric.setup(network, optimiser)
-        self._loss = make_loss(config.loss)
+        self._members = plan.members
+        loss = make_loss(config.loss)
+        self._loss = loss if self._members is None else RegionsLoss(loss, self._members)
         assert config.patch.size is not None
         assert config.patch.batch is not None
-        self.tiles = Tiles(config.network.dims, config.patch.size, planes_of(config.data))
+        self.tiles = Tiles(
+            config.network.dims, config.patch.size, planes_of(config.data), regions=bool(plan.regions)
+        )
         self._sampler = PatchSampler(
             plan.train,
             size=config.patch.size,
@@ -94,6 +99,7 @@ class Trainer:
             geometry_only=self.geometry_only,
         )
         self._classes = len(plan.classes) + 1
+        self._outputs = plan.outputs
         self.skipped_in_a_row = 0
 
     def _build(self) -> nn.Module:
@@ -172,13 +178,13 @@ class Trainer:
         return total
 
     def segment(self, image: Tensor) -> Tensor:
-        """Class indices of a whole image, ``(C, *S)`` -> ``*S``."""
+        """Class indices of a whole image, ``(C, *S)`` -> ``*S``, or masks of the regions, ``(R, *S)``."""
         self.network.eval()
         with torch.no_grad():
             return segment(self.network, image.to(self.device), self.tiles)
 
     def validate(self) -> tuple[dict[str, float | None], float | None]:
-        """Dice of each class over the watched cases, and their mean."""
+        """Dice of each class or region over the watched cases, and their mean."""
         rows = []
         for sample in self._plan.watched:
             image, target = sample.image, sample.target
@@ -187,8 +193,13 @@ class Trainer:
             ):  # slices without any label cannot be judged
                 keep = (target >= 0).flatten(1).any(dim=1)
                 image, target = image[:, keep], target[keep]
-            rows.append(dice_of(self.segment(image), target, self._classes))
-        return mean_dice(rows, list(self._plan.classes))
+            guess = self.segment(image)
+            if self._members is None:
+                rows.append(dice_of(guess, target, self._classes))
+            else:
+                truth = region_masks(target[None], self._members)[0]
+                rows.append(dice_of_regions(guess, truth, target >= 0))
+        return mean_dice(rows, self._plan.names)
 
     # ---- saving and restoring
 
@@ -197,7 +208,7 @@ class Trainer:
         tensors, record = checkpoint.load_tensors(Path(run) / checkpoint.MODEL)
         renewed = checkpoint.load_weights(self._plain, tensors, run)
         notes = [Note(f"Starting from the weights of {run}")]
-        old = record.get("classes")
+        old = checkpoint.described(record)
         if renewed:
             notes.append(
                 Note(
@@ -205,7 +216,7 @@ class Trainer:
                     "warning",
                 )
             )
-        elif old != self._plan.classes:
+        elif list(old.items()) != list((self._plan.regions or self._plan.classes).items()):
             notes.append(Note(f"The classes had other names or values before: {old}", "warning"))
         return notes
 
@@ -228,6 +239,7 @@ class Trainer:
         meta = {
             "step": step,
             "classes": plan.classes,
+            "regions": plan.regions,
             "network": plan.config.network.model_dump(mode="json"),
             "patch": list(self.tiles.size),
             "planes": list(self.tiles.planes),
