@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -45,6 +46,43 @@ def paint(labels, truth, slices, value):
     for z in slices:
         for line in outline(truth[z] == value):
             labels.paint_polygon([(z, *point) for point in line], value)
+
+
+CR_GAN = """
+import sys
+from pathlib import Path
+from napari_ctxseg.config import parse_config
+from napari_ctxseg.phantom import make_phantom
+from napari_ctxseg.training import fit
+config = {
+    "network": {"kind": "unet"}, "method": {"kind": "cr_gan", "refine": {"folds": 2}},
+    "data": {"classes": {"left ventricle": 1, "myocardium": 2}}, "budget": {"steps": int(sys.argv[2])},
+}
+for event in fit(parse_config(config), make_phantom(subjects=5, seed=20), Path(sys.argv[1])):
+    pass
+"""
+
+
+def recommended_method(kind):
+    """What the dock starts a method with."""
+    from napari_ctxseg.config import MethodConfig
+    from napari_ctxseg.gui.fields import kinds_of, start_of
+
+    return next(start_of(cls) for cls in kinds_of(MethodConfig) if cls.model_fields["kind"].default == kind)
+
+
+def refined_picture(dock, picture, steps):
+    """A run that the command line would make, of several patients, predicts this one; the sliders have been moved."""
+    run = Path(tempfile.mkdtemp(prefix="cr-gan-")) / "run"
+    subprocess.run([sys.executable, "-c", CR_GAN, str(run), str(steps)], check=True)
+    session = dock.session
+    session.use_run(run)
+    pump(300, dock.predict_button.isEnabled)
+    dock.predict_button.click()
+    pump(120, lambda: session.phase == "idle" and session.refined is not None)
+    dock.refined_panel.sliders[0].setValue(0.3)
+    pump(5, lambda: not session.refined.busy)
+    picture("train-dock-refined")
 
 
 def lens_pictures(viewer, index, picture):
@@ -98,6 +136,9 @@ def main():
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--out", type=Path, default=IMAGES)
     parser.add_argument("--steps", type=int, help="instead of minutes, on a busy machine")
+    parser.add_argument(
+        "--refine-steps", type=int, default=400, help="of the CR-GAN whose prediction is shown"
+    )
     parser.add_argument("--only", default="", help="pictures whose name begins with this, e.g. lens")
     args = parser.parse_args()
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):
@@ -134,8 +175,16 @@ def main():
     for value in (2, 1):  # the muscle's outline holds the cavity
         paint(session.labels, truth, slices, value)
     viewer.dims.set_current_step(0, slices[1])
-    pump(120, dock.train_button.isEnabled)
+    pump(600, dock.train_button.isEnabled)
+    pump(120, lambda: bool(dock.model_panel.describer.text))
     picture("train-dock-painted")
+    dock.scroll_area.ensureWidgetVisible(dock.model_panel.earlier, 0, 20)
+    dock.model_panel.method.set_value(recommended_method("seg_glgan"))
+    before = dock.model_panel.describer.text
+    pump(60, lambda: dock.model_panel.describer.text != before)
+    dock.scroll_area.ensureWidgetVisible(dock.model_panel.earlier, 0, 20)
+    picture("train-dock-method")
+    dock.model_panel.method.set_value(recommended_method("supervised"))
     viewer.dims.set_current_step(0, slices[1] + 1)
     if args.steps:
         dock.model_panel.unit.setCurrentText("steps")
@@ -144,14 +193,16 @@ def main():
     pump(300, lambda: session.fraction is not None and session.fraction > 0.6)
     picture("train-dock-training")
     pump(600, lambda: session.phase == "idle")
-    pump(60, dock.predict_button.isEnabled)
+    pump(300, dock.predict_button.isEnabled)
     dock.predict_button.click()
     pump(120, lambda: session.phase == "idle")
     dock.scroll_area.ensureWidgetVisible(dock.model_panel)
     session.labels.visible = False
     picture("train-dock-predicted")
-    if "heart prediction" in viewer.layers:
-        viewer.layers.remove("heart prediction")
+    refined_picture(dock, picture, args.refine_steps)
+    for name in ("heart FN", "heart FP", "heart prediction"):
+        if name in viewer.layers:
+            viewer.layers.remove(name)
     session.labels.visible = True
     lens_pictures(viewer, slices[1], picture)
     viewer.close()

@@ -106,6 +106,7 @@ def test_same_command_same_weights_and_resume_keeps_settings(files: Path, run: P
     assert events[-1]["type"] == "RunFinished"
     assert ctxseg(*words, "--steps", 6, "--out", out, "--resume").exit_code == 1  # nothing to go on with
     first = ctxseg(*words, "--steps", 6, "--out", out)
+    assert "weights, about" in " ".join((first.stdout + first.stderr).split())
     assert first.exit_code == 0
     assert (out / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
     refused = ctxseg("train", "--out", out, "--resume", "--steps", 9)

@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING
 from napari_ctxseg import dataset
 from napari_ctxseg.commands import report
 from napari_ctxseg.config import RunConfig, from_yaml
-from napari_ctxseg.errors import CheckpointError
+from napari_ctxseg.errors import CheckpointError, CtxsegError
+from napari_ctxseg.events import Described, Note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from napari_ctxseg.cases import Case
+    from napari_ctxseg.events import Event
 
 
 @contextmanager
@@ -56,11 +60,25 @@ def train(config: RunConfig | None, out: Path, *, resume: bool, as_json: bool) -
         update={"images": _absolute(config.data.images), "labels": _absolute(config.data.labels)}
     )
     with _stop_on_signal() as stop:
-        finished = report.follow_training(
-            fit(config.updated(data=absolute), cases, out, stop=stop, resume=resume), as_json=as_json
-        )
+        events = fit(config.updated(data=absolute), cases, out, stop=stop, resume=resume)
+        if not (resume or as_json):
+            events = _needs_first(config, cases, events)
+        finished = report.follow_training(events, as_json=as_json)
     if finished is not None and finished.stopped:
         raise KeyboardInterrupt
+
+
+def _needs_first(config: RunConfig, cases: Sequence[Case], events: Iterator[Event]) -> Iterator[Event]:
+    """What the training will need, then its events; where it cannot be told, the training itself says why."""
+    from napari_ctxseg.training.describe import describe, facts_of
+
+    try:
+        answer = describe(config, facts_of(cases, config.data))
+    except CtxsegError:
+        answer = Described(0, problem="refused")
+    if not answer.problem:
+        yield Note(answer.sentence())
+    yield from events
 
 
 def _absolute(places: Sequence[str]) -> tuple[str, ...]:

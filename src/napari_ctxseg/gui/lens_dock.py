@@ -25,6 +25,7 @@ from napari_ctxseg.config import LossConfig
 from napari_ctxseg.engine.client import EngineClient
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.gui import layers as lay
+from napari_ctxseg.gui.background import in_background
 from napari_ctxseg.gui.choices import Choices
 from napari_ctxseg.gui.form import ConfigForm
 from napari_ctxseg.gui.lens import Lens
@@ -32,7 +33,7 @@ from napari_ctxseg.gui.lens_layers import KINDS
 from napari_ctxseg.gui.lens_show import weigh
 from napari_ctxseg.gui.lens_sliders import LossSliders
 from napari_ctxseg.gui.timing import timed
-from napari_ctxseg.gui.train_dock import WIDEST, TrainDock, in_background
+from napari_ctxseg.gui.train_dock import WIDEST, TrainDock
 
 if TYPE_CHECKING:
     import napari

@@ -17,12 +17,12 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt.utils import create_worker
 
 from napari_ctxseg.config.combinations import stages
 from napari_ctxseg.engine.client import EngineClient
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.gui import layers as lay
+from napari_ctxseg.gui.background import in_background
 from napari_ctxseg.gui.meter import Meter, MeterPanel
 from napari_ctxseg.gui.model_panel import ModelPanel
 from napari_ctxseg.gui.panels import ClassPanel, LayerPanel
@@ -46,17 +46,6 @@ WIDEST = 420
 def runs_folder() -> Path:
     """A fresh folder for the runs of one dock, in the user's cache: an unnamed project."""
     return user_cache_path("napari-ctxseg") / "unnamed" / time.strftime("%Y%m%d-%H%M%S")
-
-
-def in_background(
-    work: Callable[[], None], done: Callable[[], None], failed: Callable[[Exception], None]
-) -> None:
-    """Run slow work in a thread of Qt's pool and one of the callbacks on the GUI thread."""
-
-    def returned(_: object = None) -> None:
-        done()
-
-    create_worker(work, _connect={"returned": returned, "errored": failed}, _ignore_errors=True)
 
 
 class TrainDock(QWidget):

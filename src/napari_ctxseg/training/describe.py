@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
+from napari_ctxseg.cases import Case, class_table
 from napari_ctxseg.config import (
     ContextDiscriminatorConfig,
     CrGanConfig,
     PlainDiscriminatorConfig,
     SupervisedConfig,
 )
-from napari_ctxseg.config.combinations import BATCH, filled_network, patch_of, refusals
+from napari_ctxseg.config.combinations import BATCH, Facts, filled_network, patch_of, refusals
 from napari_ctxseg.events import Described
 from napari_ctxseg.networks.discriminators import make_discriminator
 from napari_ctxseg.networks.summary import COPIES, kept_bytes, summarise
@@ -24,8 +26,7 @@ from napari_ctxseg.training.plan import resolve_device
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_ctxseg.config import NetworkBase, RunConfig
-    from napari_ctxseg.config.combinations import Facts
+    from napari_ctxseg.config import DataConfig, NetworkBase, RunConfig
 
 
 def describe(config: RunConfig, facts: Facts, request: int = 0) -> Described:
@@ -72,6 +73,19 @@ def describe(config: RunConfig, facts: Facts, request: int = 0) -> Described:
         free=free_memory(str(device.accelerator)),
         patch=tuple(size),
         batch=batch,
+    )
+
+
+def facts_of(cases: Sequence[Case], data: DataConfig) -> Facts:
+    """What is known of some cases; a volume where some are, of the median size."""
+    labelled = [case for case in cases if case.labels is not None] or list(cases)
+    axes = max(len(case.image.spatial_shape) for case in labelled)
+    shapes = [case.image.spatial_shape for case in labelled if len(case.image.spatial_shape) == axes]
+    return Facts(
+        tuple(int(n) for n in np.median(shapes, axis=0)),
+        labelled[0].image.channel_array.shape[0],
+        len(class_table(cases, data)),
+        len({case.group or case.name for case in labelled}),
     )
 
 
