@@ -108,7 +108,7 @@ def test_what_is_said():
     image = Facts((64, 64))
     (one,) = refusals(RunConfig(network={"kind": "unet", "dims": 3}), image)
     assert str(one) == "A 3-D model needs a volume, and this is a single 2-D image. Choose 2-D."
-    (one,) = refusals(RunConfig(method="gan"), Facts((20, 24)))
+    (one,) = refusals(RunConfig(method="gan", patch={"size": (32, 32)}), Facts((20, 24)))
     assert (one.section, one.remedy) == ("discriminator", "Take 40 or more on every side")
     (one,) = refusals(RunConfig(method="cr_gan"), image)
     assert one.section == "method"
@@ -124,6 +124,7 @@ def test_noise_and_padding_are_warned_of():
     deep = RunConfig(network={"kind": "unet", "features": [8] * 7})
     assert "padding" in warnings(deep, Facts((6, 64, 64)))[0]
     assert warnings(RunConfig(network={"kind": "unet", "dims": 3}), Facts((6, 64, 64))) == []
+    assert "padding" in warnings(RunConfig(method="gan"), Facts((20, 24)))[0]
 
 
 def test_stages_are_named():

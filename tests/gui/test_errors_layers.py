@@ -237,3 +237,62 @@ def test_sliders_and_reset(predicted, viewer_model, maps, qtbot):
     viewer_model.layers.remove(layer)
     predicted.changed.emit()
     assert panel.isHidden()
+
+
+@pytest.mark.slow
+def test_a_run_of_the_core_is_predicted_and_moved_by_the_real_engine(
+    make_napari_viewer_proxy, qtbot, tmp_path
+):
+    from napari_ctxseg.config import parse_config
+    from napari_ctxseg.gui.train_dock import TrainDock
+    from napari_ctxseg.training import fit
+    from tests.core.conftest import blob_case
+
+    small = {"kind": "unet", "features": (4, 8)}
+    config = parse_config(
+        {
+            "network": small,
+            "method": {"kind": "cr_gan", "refine": {"folds": 2, "network": small}},
+            "patch": {"size": (16, 16), "batch": 2},
+            "budget": {"steps": 16},
+            "data": {"classes": {"blob": 4}},
+            "device": {"accelerator": "cpu", "precision": "32-true", "threads": 1},
+        }
+    )
+    cases = [blob_case(f"p{number}", (32, 36), seed=number, value=4) for number in range(4)]
+    for _ in fit(config, cases, tmp_path / "run"):
+        pass
+
+    viewer = make_napari_viewer_proxy(show=True)
+    viewer.add_image(cases[0].image.array, name="blob", scale=(2, 2))
+    dock = TrainDock(viewer, runs=tmp_path / "runs")
+    viewer.window.add_dock_widget(dock, name="Train and predict")
+    session = dock.session
+    try:
+        qtbot.waitUntil(lambda: "weights" in dock.model_panel.needs.text(), timeout=120_000)
+        assert dock.refined_panel.isHidden()
+        session.use_run(tmp_path / "run")
+        qtbot.waitUntil(dock.predict_button.isEnabled)
+        dock.predict_button.click()
+        qtbot.waitUntil(lambda: session.phase == "idle" and session.refined is not None, timeout=60_000)
+        qtbot.waitUntil(lambda: not dock.refined_panel.isHidden())
+        layers = {layer.name for layer in viewer.layers}
+        assert layers == {"blob", "blob prediction", "blob FN", "blob FP"}
+        assert tuple(viewer.layers["blob FN"].scale) == (2, 2)
+        layer, refined = viewer.layers["blob prediction"], session.refined
+        first = layer.data.copy()
+        assert set(np.unique(first)) <= {0, 4}
+        p, fn, fp = (each[:, 0].astype(np.float32) for each in refined._maps)
+        np.testing.assert_array_equal(first, 4 * compose_classes(p, fn, fp, *refined.fitted))
+        lowest = np.round(float(np.median(fn[1])) - 0.005, 2), 1.0
+        dock.refined_panel.sliders[0].setValue(lowest[0])
+        dock.refined_panel.sliders[1].setValue(lowest[1])
+        qtbot.waitUntil(lambda: not refined.busy)
+        np.testing.assert_array_equal(layer.data, 4 * compose_classes(p, fn, fp, *lowest))
+        dock.refined_panel.reset.click()
+        qtbot.waitUntil(lambda: not refined.busy)
+        np.testing.assert_array_equal(layer.data, first)
+        refined = dock.model_panel.method
+        assert "folder of patients" in refined._kinds.model().item(4).toolTip()
+    finally:
+        dock.shut_down()

@@ -163,7 +163,9 @@ def test_the_method_reaches_the_run(panel, session):
     choose(panel.method, SegGlGanConfig)
     panel.method.editor("adversarial_weight").setText("0.5")
     session.new_labels()
-    assert session.run_config().method == SegGlGanConfig(adversarial_weight=0.5)
+    assert session.run_config().method == start_of(SegGlGanConfig).model_copy(
+        update={"adversarial_weight": 0.5}
+    )
 
 
 def test_a_preset_for_volumes_turns_the_dimensions(panel, session):
@@ -182,10 +184,7 @@ def test_a_preset_for_volumes_turns_the_dimensions(panel, session):
 
 
 def test_one_patient_greys_folds_and_patient_wise_normalisation(panel):
-    assert enabled(panel.method._kinds) == ["Supervised", "GAN", "cGAN"]
-    assert "too small for the context discriminator" in tooltip(panel.method._kinds, "Seg-GLGAN"), (
-        "20 x 24 pixels"
-    )
+    assert enabled(panel.method._kinds) == ["Supervised", "GAN", "Seg-GLGAN", "cGAN"]
     assert "only one patient" in tooltip(panel.method._kinds, "CR-GAN")
     assert "ctxseg train --group" in tooltip(panel.method._kinds, "CR-GAN")
     norm = panel.network.editor("norm").native
@@ -203,22 +202,37 @@ def test_a_flat_image_greys_three_dimensions(panel, session, viewer_model):
     assert len(enabled(panel.method._kinds)) == 5, "without an image nothing is known"
 
 
-def test_a_small_image_greys_discriminators(panel, session, viewer_model):
-    large = viewer_model.add_image(np.zeros((80, 90)), name="large")
-    session.choose([large], None)
+def test_a_small_patch_greys_discriminators(panel, session):
+    session.config = session.config.updated(patch={"size": (32, 32)})
     choose(panel.method, CGanConfig)
     assert enabled(panel.method.nested("discriminator")._kinds) == ["Pixel", "Patch", "Image"]
-    session.choose([viewer_model.add_image(np.zeros((6, 80, 90)), name="thin")], None)
-    panel.dims.setCurrentIndex(1)
-    assert enabled(panel.method.nested("discriminator")._kinds) == ["Pixel"]
+    session.config = session.config.updated(
+        patch={"size": (20, 48)}, network={"kind": "unet", "features": [4, 8]}
+    )
+    panel.refresh()
+    assert enabled(panel.method.nested("discriminator")._kinds) == ["Pixel", "Image"]
     assert "Take 24 or more" in tooltip(panel.method.nested("discriminator")._kinds, "Patch")
+    assert enabled(panel.method._kinds) == ["Supervised", "GAN", "cGAN"]
+    assert "too small for the context discriminator" in tooltip(panel.method._kinds, "Seg-GLGAN")
+
+
+def test_networks_too_deep_for_the_patch_are_greyed(panel, session):
+    session.config = session.config.updated(
+        patch={"size": (20, 48)}, network={"kind": "unet", "features": [4, 8]}
+    )
+    panel.refresh()
+    assert "UNETR" not in enabled(panel.network._kinds)
+    assert "The nearest that fits is" in tooltip(panel.network._kinds, "V-Net")
 
 
 def test_what_is_greyed_is_what_is_refused(session):
-    for shape in ((20, 24), (80, 90), (6, 64, 64)):
+    for size in ((16, 16), (32, 48), (64, 64)):
         for method in kinds_of(MethodConfig):
-            config = session.config.updated(method=method().model_dump())
-            facts = Facts(shape)
+            network = {"kind": "unet", "features": [4, 8]}
+            config = session.config.updated(
+                method=method().model_dump(), patch={"size": size}, network=network
+            )
+            facts = Facts((80, 80))
             found = greyed(config, facts)
             said = [one.section for one in refusals(config, facts)]
             blocked = (
@@ -226,7 +240,7 @@ def test_what_is_greyed_is_what_is_refused(session):
                 or getattr(method(), "discriminator", Config()).model_dump().get("kind")
                 in found["discriminator"]
             )
-            assert bool(said) == blocked, (shape, method, said, found)
+            assert bool(said) == blocked, (size, method, said, found)
 
 
 def test_noise_is_warned_of(panel):
@@ -241,6 +255,7 @@ def test_why_training_cannot_start(panel, session):
     while not session.census.complete:
         session.tick()
     assert session.train_problem() == ""
+    session.config = session.config.updated(patch={"size": (32, 32)})
     choose(panel.method, SegGlGanConfig)
     assert "too small for the context discriminator" in session.train_problem()
 
@@ -286,7 +301,7 @@ def test_the_engine_is_not_asked_while_it_works_or_when_it_would_refuse(session)
     describer.tick(3 * PAUSE)
     assert not asked(session)
     session.engine.state = "ready"
-    session.config = session.config.updated(method="gan")
+    session.config = session.config.updated(method="cr_gan")
     describer.tick(4 * PAUSE)
     describer.tick(9 * PAUSE)
     assert not asked(session)

@@ -27,6 +27,9 @@ LONGEST = {2: 128, 3: 96}
 #: Patches in a batch.
 BATCH = {2: 8, 3: 4}
 
+#: Images below which data are small in the sense of the CR-GAN paper.
+MANY = 1000
+
 Section = Literal["dims", "network", "discriminator", "method", "planes"]
 
 
@@ -76,6 +79,12 @@ def shortest_side(config: RunConfig) -> int:
     return int(method.discriminator.smallest)
 
 
+def least_patch(network: NetworkBase, shortest: int = 1) -> tuple[int, ...]:
+    """Smallest patch that makes sense for a network, no side of it below `shortest`."""
+    sides = zip(network.smallest, network.stride, strict=True)
+    return tuple(max(least, math.ceil(shortest / stride) * stride) for least, stride in sides)
+
+
 def automatic_patch(shape: Sequence[float], network: NetworkBase, shortest: int = 1) -> tuple[int, ...]:
     """Patch that covers a typical image as far as memory and time allow, in multiples of the network's stride.
 
@@ -85,10 +94,9 @@ def automatic_patch(shape: Sequence[float], network: NetworkBase, shortest: int 
         Sides of the typical image, as many as the network has dimensions.
     network : NetworkBase
     shortest : int
-        That no side may be below, whatever the network.
+        No side is shorter, see `shortest_side`.
     """
-    dims, stride = network.dims, network.stride
-    least = tuple(max(n, math.ceil(shortest / s) * s) for n, s in zip(network.smallest, stride, strict=True))
+    dims, stride, least = network.dims, network.stride, least_patch(network, shortest)
     size = [
         int(max(least[axis], min(LONGEST[dims], math.ceil(n / stride[axis]) * stride[axis])))
         for axis, n in enumerate(shape)
@@ -104,8 +112,10 @@ def automatic_patch(shape: Sequence[float], network: NetworkBase, shortest: int 
 
 def patch_of(config: RunConfig, facts: Facts) -> tuple[int, ...]:
     """The patch that will be trained on: the one asked for, or the automatic one."""
-    sides = facts.shape[-config.network.dims :]
-    return config.patch.size or automatic_patch(sides, config.network, shortest_side(config))
+    if config.patch.size is not None:
+        return config.patch.size
+    shape = facts.shape[-config.network.dims :]
+    return automatic_patch(shape, config.network, shortest_side(config))
 
 
 def filled_network(config: RunConfig, facts: Facts) -> NetworkBase:
@@ -143,7 +153,7 @@ def _patch(config: RunConfig, facts: Facts) -> list[Refusal]:
 
 def _discriminator(config: RunConfig, facts: Facts) -> list[Refusal]:
     method = config.method
-    if isinstance(method, SupervisedConfig) or method.adversarial_weight == 0:
+    if isinstance(method, SupervisedConfig) or shortest_side(config) == 1:
         return []
     try:
         check_discriminator(method.discriminator, patch_of(config, facts), getattr(method, "roi", None))
@@ -197,18 +207,19 @@ def warnings(config: RunConfig, facts: Facts) -> list[str]:
     """What can be trained, but is likely to disappoint."""
     found = []
     noise = getattr(config.method, "noise", 0.0)
-    if noise > 0:
+    if noise > 0 and facts.patients < MANY:
+        many = f"{facts.patients} image{'s' if facts.patients > 1 else ''}"
         found.append(
-            "Noise channel: on small data the CR-GAN paper found it harmful, on large data of no use. 0 turns it off."
+            f"A noise channel on {many}: the CR-GAN paper found it harmful on small data, and of no use on large. 0 leaves "
+            "it out."
         )
     sides = facts.shape[-config.network.dims :]
-    if len(sides) == config.network.dims and any(
-        2 * n <= least for n, least in zip(sides, config.network.smallest, strict=True)
-    ):
+    least = least_patch(config.network, shortest_side(config))
+    if any(2 * n <= m for n, m in zip(sides, least, strict=False)):
         found.append(
-            f"The image ({_sides(sides)}) is much smaller than this network's smallest patch "
-            f"({_sides(config.network.smallest)}): most of what it sees will be padding. Choose a network with fewer "
-            "levels."
+            f"The image ({_sides(sides)}) is much smaller than the smallest patch of this model and method "
+            f"({_sides(least)}): most of what they see will be padding. Choose a network with fewer levels, or another "
+            "discriminator."
         )
     return found
 

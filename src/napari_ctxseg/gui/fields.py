@@ -144,5 +144,5 @@ def simple_editor(info: FieldInfo, value: Any, title: str) -> Any:
         else:
             options["step"] = 0.1 if value < 10 else 1.0
     if get_origin(annotation) is Literal:
-        options["choices"] = list(get_args(annotation))
+        options = {"choices": list(get_args(annotation))}
     return create_widget(value=value, annotation=annotation, options=options)

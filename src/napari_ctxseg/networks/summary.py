@@ -12,7 +12,7 @@ from napari_ctxseg.config import parse_network
 from napari_ctxseg.networks import make_network
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from napari_ctxseg.config import Config
 
@@ -82,7 +82,22 @@ def summarise(config: Config | dict[str, Any] | str, patch: Sequence[int], batch
         network = make_network(checked, pretrained=False).train()
         image = torch.empty(batch, checked.in_channels or 1, *patch)
     parameters = list(network.parameters())
-    own = {_storage(t) for t in (*parameters, *network.buffers())}
+    passing = _watched(network)
+    out, kept = kept_bytes(network, lambda: network(image))
+    heads = list(out) if isinstance(out, tuple) else [out]
+    # A loss keeps the probabilities of each head.
+    around = sum(_bytes(t) for t in (image, *heads, *heads))
+    return Summary(
+        parameters=sum(p.numel() for p in parameters),
+        bytes_weights=COPIES * sum(_bytes(p) for p in parameters),
+        bytes_kept=around + kept,
+        bytes_passing=max(passing),
+    )
+
+
+def kept_bytes(module: nn.Module, call: Callable[[], Any]) -> tuple[Any, int]:
+    """What a call of a module returns, and the bytes it keeps for the gradient: each storage once, no weights."""
+    own = {_storage(t) for t in (*module.parameters(), *module.buffers())}
     kept: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -91,18 +106,9 @@ def summarise(config: Config | dict[str, Any] | str, patch: Sequence[int], batch
             kept.setdefault(_storage(tensor), tensor)
         return tensor
 
-    passing = _watched(network)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        out = network(image)
-    heads = list(out) if isinstance(out, tuple) else [out]
-    # A loss keeps the probabilities of each head.
-    around = sum(_bytes(t) for t in (image, *heads, *heads))
-    return Summary(
-        parameters=sum(p.numel() for p in parameters),
-        bytes_weights=COPIES * sum(_bytes(p) for p in parameters),
-        bytes_kept=around + sum(t.untyped_storage().nbytes() for t in kept.values()),
-        bytes_passing=max(passing),
-    )
+        out = call()
+    return out, sum(t.untyped_storage().nbytes() for t in kept.values())
 
 
 def _watched(network: nn.Module) -> list[int]:

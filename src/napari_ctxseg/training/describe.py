@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
 
 from napari_ctxseg.config import (
     ContextDiscriminatorConfig,
@@ -18,18 +17,15 @@ from napari_ctxseg.config import (
 )
 from napari_ctxseg.config.combinations import BATCH, filled_network, patch_of, refusals
 from napari_ctxseg.events import Described
-from napari_ctxseg.networks import make_network
 from napari_ctxseg.networks.discriminators import make_discriminator
+from napari_ctxseg.networks.summary import COPIES, kept_bytes, summarise
 from napari_ctxseg.training.plan import resolve_device
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from napari_ctxseg.config import NetworkBase, RunConfig
     from napari_ctxseg.config.combinations import Facts
-
-#: Copies of the weights in training: themselves, their gradients, two moments of the optimiser.
-COPIES = 4
 
 
 def describe(config: RunConfig, facts: Facts, request: int = 0) -> Described:
@@ -107,10 +103,9 @@ class Needs:
 
 
 def _of_network(network: NetworkBase, size: Sequence[int], batch: int, noise: float = 0.0) -> Needs:
-    with torch.device("meta"):
-        module = make_network(network, noise).train()
-        image = torch.empty(batch, network.in_channels or 1, *size)
-    return measured(module, lambda: module(image))
+    more = network.model_copy(update={"in_channels": (network.in_channels or 0) + (noise > 0)})
+    found = summarise(more, size, batch)
+    return Needs(found.parameters, found.bytes_kept + found.bytes_passing)
 
 
 def _of_discriminator(config: RunConfig, facts: Facts, size: Sequence[int], batch: int) -> Needs:
@@ -130,31 +125,7 @@ def _of_discriminator(config: RunConfig, facts: Facts, size: Sequence[int], batc
             plain = make_discriminator(
                 PlainDiscriminatorConfig(), config.network.dims, masks, facts.channels, size
             )
-    found = measured(plain, lambda: plain(mask, image))
+    _, kept = kept_bytes(plain, lambda: plain(mask, image))
     # It judges labels and predictions in one step; a local branch keeps no more than the one that sees all.
     times = 4 if plain is not module else 2
-    return Needs(sum(p.numel() for p in module.parameters()), times * found.activations)
-
-
-def measured(module: nn.Module, call: Callable[[], Any]) -> Needs:
-    """Count a module's weights and what it keeps for its gradients, each storage once, on torch's meta device."""
-    own = {_storage(t) for t in (*module.parameters(), *module.buffers())}
-    kept: dict[int, Tensor] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        if _storage(tensor) not in own:
-            kept.setdefault(_storage(tensor), tensor)  # held on to, so that no later storage gets its address
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        out = call()
-    heads = out if isinstance(out, tuple) else (out,)
-    bytes_kept = sum(t.untyped_storage().nbytes() for t in kept.values())
-    # A loss keeps the probabilities of each head, and their gradients come and go.
-    bytes_heads = 2 * sum(t.numel() * t.element_size() for t in heads)
-    return Needs(sum(p.numel() for p in module.parameters()), bytes_kept + bytes_heads)
-
-
-def _storage(tensor: Tensor) -> int:
-    # The address of the storage object: on the meta device all data pointers are 0.
-    return int(tensor.untyped_storage()._cdata)
+    return Needs(sum(p.numel() for p in module.parameters()), times * kept)

@@ -120,7 +120,7 @@ def make_plan(config: RunConfig, cases: Sequence[Case]) -> Plan:
     patch = config.patch.model_copy(update={"size": size, "batch": batch, "sequence": sequence})
     _check_method(config, network, size, train)
     typical = tuple(int(n) for n in np.median([s.target.shape[-network.dims :] for s in train], axis=0))
-    notes += warnings(config, Facts(typical, samples[0].image.shape[0], outputs - 1))
+    notes += warnings(config, Facts(typical, samples[0].image.shape[0], outputs - 1, len(train)))
     optim = config.optim.model_copy(update={"lr": config.optim.lr or LEARNING_RATE[network.dims]})
     loss = _loss(config, classes, train)
     data = config.data if config.data.foreground else config.data.model_copy(update={"classes": classes})
@@ -218,7 +218,7 @@ def _check_cases(cases: Sequence[Case], config: RunConfig) -> None:
 
 
 def patch_size(samples: Sequence[Sample], network: NetworkBase, shortest: int = 1) -> tuple[int, ...]:
-    """Patch that covers a typical image as far as memory and time allow, in multiples of the network's stride."""
+    """Patch that covers a typical image as far as memory and time allow; no side below `shortest`."""
     shapes = np.array([s.target.shape[-network.dims :] for s in samples])
     return automatic_patch(np.median(shapes, axis=0).tolist(), network, shortest)
 
