@@ -8,76 +8,34 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import tifffile
 import torch
 from torch import nn
-from typer.testing import CliRunner
 
-from napari_ctxseg.cases import Case
-from napari_ctxseg.cli import app
 from napari_ctxseg.composition import compose_regions
-from napari_ctxseg.config import from_yaml, parse_config
-from napari_ctxseg.errors import CtxsegError, InputError
+from napari_ctxseg.config import from_yaml
 from napari_ctxseg.events import EpochEnd, Note, PredictionBlock, Preview, RunStarted, StepEnd
-from napari_ctxseg.image import IGNORE, image_from_array
+from napari_ctxseg.image import IGNORE
 from napari_ctxseg.inference import load_model, predict
 from napari_ctxseg.inference.blocks import Tiles, dice_of_regions, logit_blocks
 from napari_ctxseg.networks import make_network
 from napari_ctxseg.networks.adversarial import hide_unlabelled, mask_of
+from napari_ctxseg.networks.refined import Composed, Refined, error_maps
+from napari_ctxseg.networks.refinement import make_refinement
 from napari_ctxseg.training import fit, refine
 from napari_ctxseg.training.methods import make_trainer
-from napari_ctxseg.training.plan import make_plan, resolve_device
 from napari_ctxseg.training.supervised import Trainer
+from tests.core.nested_regions import REGIONS, SMALL, build, nested, plan_of, wanted
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from click.testing import Result
-
+    from napari_ctxseg.cases import Case
     from napari_ctxseg.config import RunConfig
-    from napari_ctxseg.training.plan import Plan
-
-REGIONS = {"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,)}
-SMALL = {"kind": "unet", "features": (4, 8, 8)}
-
-
-def nested(name: str, shape: tuple[int, ...] = (36, 40), seed: int = 0, group: str = "") -> Case:
-    """Three balls one in the other, each brighter than the one around it: values 2, 1 and 4."""
-    rng = np.random.default_rng(seed)
-    centre = [rng.uniform(0.4 * n, 0.6 * n) for n in shape]
-    distance = np.sqrt(sum((g - c) ** 2 for g, c in zip(np.indices(shape), centre, strict=True)))
-    labels = np.zeros(shape, np.uint8)
-    for value, share in ((2, 0.38), (1, 0.28), (4, 0.17)):
-        labels[distance <= share * min(shape)] = value
-    brightness = np.array([0, 80, 40, 0, 130])[labels]
-    image = (rng.normal(100, 8, shape) + brightness).astype(np.float32)
-    return Case(name, image_from_array(image, "zyx"[-len(shape) :]), labels, group or name)
-
-
-def build(dims: int = 2, data: dict[str, Any] | None = None, **sections: Any) -> RunConfig:
-    values: dict[str, Any] = {
-        "data": {"regions": REGIONS, **(data or {})},
-        "network": SMALL | {"dims": dims},
-        "loss": "dice_ce",
-        "patch": {"size": (32,) * dims if dims == 2 else (16,) * 3, "batch": 2},
-        "budget": {"steps": 4, "val_every": 4},
-        "device": {"accelerator": "cpu", "precision": "32-true", "threads": 1},
-    }
-    return parse_config({**values, **sections})
-
-
-def plan_of(config: RunConfig, cases: list[Case]) -> Plan:
-    return make_plan(config.updated(device=resolve_device(config.device)), cases)
 
 
 @pytest.fixture
 def cases() -> list[Case]:
     return [nested(f"n{i}", seed=i) for i in range(5)]
-
-
-def wanted(labels: Any) -> np.ndarray:
-    """Masks of the regions, by hand."""
-    return np.stack([np.isin(labels, values) for values in REGIONS.values()])
 
 
 # ---------------------------------------------------------------- it learns
@@ -336,164 +294,67 @@ def test_order_survives_the_file(what: str, cases: list[Case], tmp_path: Path) -
     assert list(getattr(from_yaml(tmp_path / "r/config.yaml").data, what)) == ["myo", "LV", "RV"]
 
 
-# ---------------------------------------------------------------- files
+# ---------------------------------------------------------------- sigmoids, not softmax, everywhere
 
 
-def ctxseg(*words: object) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "200"})
+def test_the_discriminator_sees_sigmoids(monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = [nested(f"n{i}", (48, 50), seed=i) for i in range(4)]
+    trainer: Any = make_trainer(plan_of(build(method="gan", patch={"size": (44, 44), "batch": 2}), cases))
+    seen: dict[str, torch.Tensor] = {}
+
+    def keep(self: Any, batch_seen: Any, real: torch.Tensor, masks: torch.Tensor) -> Any:
+        seen.update(real=real, masks=masks, target=batch_seen.target, image=batch_seen.image)
+        return {}, ()
+
+    monkeypatch.setattr(type(trainer), "_teach_judge", keep)
+    trainer.network.train()
+    before = {name: tensor.clone() for name, tensor in trainer._plain.state_dict().items()}
+    trainer.step(0, 4)
+    trainer._plain.load_state_dict(before)
+    with torch.no_grad():
+        torch.testing.assert_close(seen["masks"], torch.sigmoid(trainer.network(seen["image"])))
+    values = np.array([0, 1, 2, 4, 0])[seen["target"].numpy()]  # the last for -1
+    np.testing.assert_array_equal(seen["real"].numpy() > 0, np.stack([wanted(one) for one in values]))
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("files")
-    for name in ("images", "labels"):
-        (root / name).mkdir()
-    for i in range(4):
-        case = nested(f"P{i}", seed=i)
-        tifffile.imwrite(root / "images" / f"P{i}.tif", case.image.array)
-        tifffile.imwrite(root / "labels" / f"P{i}.tif", np.asarray(case.labels))
-    done = ctxseg(
-        "train", "--images", root / "images", "--labels", root / "labels", "--out", root / "run",
-        "--steps", 60, "--threads", 1, "--set", "network.features=[4,8,8]", "--set", "patch.size=[32,32]",
-        "--set", "optim.lr=0.008", "--set", "data.regions={WT: [1, 2, 4], TC: [1, 4], ET: [4]}",
-    )  # fmt: skip
-    assert done.exit_code == 0, done.stderr
-    return root
-
-
-def test_predict_and_evaluate_files(files: Path, tmp_path: Path) -> None:
-    out = tmp_path / "p"
-    done = ctxseg("predict", files / "run", files / "images", "--out", out, "--threads", 1)
-    assert done.exit_code == 0, done.stderr
-    assert {p.name for p in out.glob("*.tif")} == {f"P{i}_{name}.tif" for i in range(4) for name in REGIONS}
-    record = json.loads((out / "predictions.json").read_text())
-    assert record["regions"] == {name: list(values) for name, values in REGIONS.items()}
-    assert list(record["regions"]) == list(REGIONS)
-    model, case = load_model(files / "run"), nested("P1", seed=1)
-    (block,) = [e for e in predict(model, case) if isinstance(e, PredictionBlock)]
-    for k, name in enumerate(REGIONS):
-        np.testing.assert_array_equal(tifffile.imread(out / f"P1_{name}.tif"), block.labels[k])
-    values = json.loads(ctxseg("evaluate", "--pred", out, "--ref", files / "labels", "--json").stdout)
-    assert list(values["classes"]) == list(REGIONS)
-    assert len(values["cases"]) == 4
-    truth = wanted(case.labels)[1]
-    dice = 2 * (block.labels[1] * truth).sum() / (block.labels[1].sum() + truth.sum())
-    scored = {c["name"]: c["classes"]["TC"]["dice"] for c in values["cases"]}
-    assert scored["P1"] == pytest.approx(dice)
-    drawn = tmp_path / "drawn"
-    drawn.mkdir()
-    for i in range(4):
-        for k, name in enumerate(REGIONS):
-            mask = wanted(nested("", seed=i).labels)[k]
-            tifffile.imwrite(drawn / f"P{i}_{name}.tif", 255 * mask.astype(np.uint8))
-    masks = json.loads(ctxseg("evaluate", "--pred", out, "--ref", drawn, "--json").stdout)
-    assert masks["mean"] == values["mean"]
-    (out / "P2_TC.tif").unlink()
-    lacking = ctxseg("evaluate", "--pred", out, "--ref", files / "labels")
-    assert lacking.exit_code == 1
-    assert "no predicted file of TC" in lacking.stderr
-    (drawn / "P0_WT.tif").rename(out / "P0_other.tif")
-    assert "none of the regions" in ctxseg("evaluate", "--pred", out, "--ref", files / "labels").stderr
-
-
-def test_names_that_meet_are_refused(files: Path, tmp_path: Path) -> None:
-    (tmp_path / "i").mkdir()
-    image = tifffile.imread(files / "images" / "P0.tif")
-    list(
-        fit(
-            build(data={"regions": {"b": [1], "b_b": [2]}}),
-            [nested(f"n{i}", seed=i) for i in range(3)],
-            tmp_path / "r",
-        )
-    )
-    for name in ("a", "a_b"):
-        tifffile.imwrite(tmp_path / "i" / f"{name}.tif", image)
-    done = ctxseg("predict", tmp_path / "r", tmp_path / "i", "--out", tmp_path / "p", "--threads", 1)
-    assert done.exit_code == 1
-    assert "written for two images" in done.stderr
-
-
-# ---------------------------------------------------------------- before the first step
-
-
-@pytest.mark.parametrize(
-    ("data", "text"),
-    [
-        ({"regions": {"A": []}}, "needs values of 1 or more"),
-        ({"regions": {"A": [0, 1]}}, "needs values of 1 or more"),
-        ({"regions": {"A": [1, 1]}}, "each once"),
-        ({"regions": {"A": [1], "B": [2]}, "foreground": True}, "no `regions` beside it"),
-        ({"regions": {"A": [1, 2], "B": [2, 1]}}, "A and B have the same values"),
-        ({"regions": {"A": [1], "a": [2]}}, "A and a would have the same files"),
-        ({"regions": {"A/B": [1]}}, "letters, digits"),
-        ({"regions": {"A": [1, 3]}, "annotation": "scribbles", "background": 3}, "painted background"),
-        ({"regions": {"A": [1, 2]}, "classes": {"one": 1}}, "only name the regions' values [1, 2], not [1]"),
-    ],
-)
-def test_regions_that_cannot_be(data: dict[str, Any], text: str) -> None:
-    with pytest.raises(InputError) as caught:
-        parse_config({"data": data})
-    assert text in str(caught.value)
-
-
-def test_classes_may_name_the_values(cases: list[Case]) -> None:
-    names = {"edema": 2, "core": 1, "enhancing": 4}
-    plan = plan_of(build(data={"classes": names}), cases)
-    assert plan.classes == names
-    assert plan.members is not None
-    assert plan.members.tolist() == [
-        [False, True, True, True],
-        [False, False, True, True],
-        [False, False, False, True],
+def test_the_second_stage_learns_errors_of_each_region(tmp_path: Path) -> None:
+    """Regions above a half, however many: two of them here where a class would win alone."""
+    cases = [nested(f"n{i}", (24, 26), seed=i) for i in range(4)]
+    list(fit(build(patch={"size": (16, 16), "batch": 2}), cases, tmp_path / "first"))
+    config = build(method=CR_GAN, patch={"size": (16, 16), "batch": 2}, augment={"preset": "none"})
+    plan = plan_of(config, cases)
+    p = torch.tensor([0.9, 0.6, 0.2])
+    samples = [
+        replace(s, image=torch.cat([s.image, p.view(3, 1, 1).expand(3, *s.target.shape)])) for s in plan.train
     ]
-    assert plan.config.network.out_channels == 3
+    trainer: Any = refine.RefineTrainer(refine.refine_plan(plan, samples, config.budget), tmp_path / "first")
+    caught: list[torch.Tensor] = []
+    error_loss = trainer._error_loss
+
+    def keep(logits: Any, errors: torch.Tensor, labelled: torch.Tensor) -> Any:
+        caught.append(errors)
+        return error_loss(logits, errors, labelled)
+
+    trainer._error_loss = keep
+    trainer.step(0, 4)
+    (errors,) = caught
+    fn, fp = errors[:, 0::2], errors[:, 1::2]
+    assert not fn[:, :2].any()
+    assert not fp[:, 2].any()
+    assert fp[:, :2].any()
+    assert fn[:, 2].any()
 
 
-def test_values_in_no_region_are_background(cases: list[Case]) -> None:
-    plan = plan_of(build(data={"regions": {"ET": [4]}}), cases)
-    labels = np.asarray(next(c for c in cases if c.name == plan.train[0].name).labels)
-    np.testing.assert_array_equal(plan.train[0].target.numpy() > 0, labels == 4)
-
-
-def test_what_is_nowhere_is_said(cases: list[Case]) -> None:
-    plan = plan_of(build(data={"regions": {"A": [1, 7], "B": [9], "C": [2, 4]}}), cases)
-    assert "Region 'A' names values that are nowhere in the labels: [7]" in plan.notes
-    assert "Region 'B' is nowhere in the labels: none of its values [9] is" in plan.notes
-    assert not [note for note in plan.notes if "'C'" in note]
-    painted = [
-        replace(c, labels=np.where(np.asarray(c.labels) > 2, 4, np.asarray(c.labels) & 1)) for c in cases
-    ]
-    scribbles = {"annotation": "scribbles", "regions": {"A": [1, 4], "B": [4]}}
-    notes = plan_of(build(data=scribbles), painted).notes
-    assert [note for note in notes if "Region 'A' is everywhere" in note]
-    assert not [note for note in notes if "'B'" in note]
-
-
-def test_class_weights_are_two(cases: list[Case]) -> None:
-    with pytest.raises(InputError, match="holds 4 numbers for 2 classes, outside and inside a region"):
-        plan_of(build(loss={"kind": "weighted_ce", "weights": (1, 2, 3, 4)}), cases)
-    nested_sum = {
-        "kind": "sum",
-        "terms": [{"loss": {"kind": "balanced_ce", "scope": "dataset", "frequencies": (1, 1, 1)}}],
-    }
-    with pytest.raises(InputError, match="holds 3 numbers for 2 classes"):
-        plan_of(build(loss=nested_sum), cases)
-    plan = plan_of(build(loss={"kind": "balanced_ce", "scope": "dataset"}), cases)
-    loss: Any = plan.config.loss
-    labels = np.stack([np.asarray(c.labels) for c in cases if c.name in {s.name for s in plan.train}])
-    inside = np.mean([np.isin(labels, values).mean() for values in REGIONS.values()])
-    assert loss.frequencies == pytest.approx((1 - inside, inside))
-    trainer = make_trainer(plan)
-    assert trainer.step(0, 4).loss is not None
-
-
-def test_other_regions_than_before(cases: list[Case], tmp_path: Path) -> None:
-    """Weights go on with a word about it; a refinement needs the same ones in the same order."""
-    cases = [replace(c, group=f"p{i}") for i, c in enumerate(cases)]
-    list(fit(build(), cases, tmp_path / "base"))
-    moved = {"TC": (1, 4), "WT": (1, 2, 4), "ET": (4,)}
-    events = list(fit(build(data={"regions": moved}, init=str(tmp_path / "base")), cases, tmp_path / "next"))
-    assert [e for e in events if isinstance(e, Note) and "other names or values before" in e.text]
-    method = {"kind": "cr_gan", "refine": {"folds": 2, "network": SMALL, "base": str(tmp_path / "base")}}
-    with pytest.raises(CtxsegError, match="has other classes"):
-        list(fit(build(method=method, data={"regions": moved}), cases, tmp_path / "r"))
+def test_both_stages_as_one_network_of_regions() -> None:
+    first = make_network(SMALL | {"dims": 2, "in_channels": 1, "out_channels": 3})
+    second = make_refinement(SMALL, dims=2, image_channels=1, classes=3, regions=True)
+    both = Refined(first, second).eval()
+    image = torch.randn(2, 1, 16, 16)
+    with torch.no_grad():
+        p = torch.sigmoid(first(image))
+        fn, fp = second.errors(second(image, p))
+        out = both(image)
+        for given, expected in zip(error_maps(out, axis=1, regions=True), (p, fn, fp), strict=True):
+            torch.testing.assert_close(given, expected)
+        composed = torch.sigmoid(Composed(both)(image))
+    torch.testing.assert_close(composed, (p + fn - fp).clamp(1e-4, 1 - 1e-4), rtol=1e-3, atol=1e-5)
