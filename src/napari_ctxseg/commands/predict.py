@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -178,9 +179,9 @@ def _check_output(out: Path, targets: Sequence[Path], sources: Sequence[Path], o
         (out / f".probe-{os.getpid()}").unlink()
     except (OSError, CtxsegError) as error:
         raise InputError(out, "cannot be written to", "Choose another output folder") from error
-    twice = {target for target in targets if targets.count(target) > 1}
+    twice = [target for target, count in Counter(targets).items() if count > 1]
     if twice:
-        raise InputError(min(twice), "would be written for two images", "Predict them into two folders")
+        raise InputError(twice[0], "would be written for two images", "Predict them into two folders")
     own = {path.resolve() for path in sources}
     for target in targets:
         if target.resolve() in own:
