@@ -54,9 +54,12 @@ from pathlib import Path
 from napari_ctxseg.config import parse_config
 from napari_ctxseg.phantom import make_phantom
 from napari_ctxseg.training import fit
+small = {"kind": "unet", "features": (8, 16, 32)}
 config = {
-    "network": {"kind": "unet"}, "method": {"kind": "cr_gan", "refine": {"folds": 2}},
+    "network": small,
+    "method": {"kind": "cr_gan", "discriminator": {"kind": "patch", "width": 16}, "refine": {"folds": 2, "network": small}},
     "data": {"classes": {"left ventricle": 1, "myocardium": 2}}, "budget": {"steps": int(sys.argv[2])},
+    "patch": {"size": (64, 64), "batch": 4},
 }
 for event in fit(parse_config(config), make_phantom(subjects=5, seed=20), Path(sys.argv[1])):
     pass

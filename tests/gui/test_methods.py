@@ -311,6 +311,29 @@ def test_the_engine_is_not_asked_while_it_works_or_when_it_would_refuse(session)
     assert len(asked(session)) == 1
 
 
+def test_what_was_told_of_another_choice_does_not_stay(session):
+    describer = Describer(session)
+    describer.tick(0.0)
+    describer.tick(2 * PAUSE)
+    session.engine.said = [Described(1, 1000, patch=(32, 32), batch=8)]
+    session.tick()
+    session.phase = "training"
+    describer.tick(3 * PAUSE)
+    assert describer.text, "still what is chosen"
+    session.config = session.config.updated(method="cgan")
+    describer.tick(3.1 * PAUSE)
+    assert describer.text == ""
+    session.phase = "idle"
+    describer.tick(5 * PAUSE)
+    session.config = session.config.updated(method="supervised")
+    describer.tick(5.1 * PAUSE)
+    session.engine.said = [Described(2, 9999, patch=(32, 32), batch=8)]
+    session.tick()
+    assert describer.text == "", "the answer came too late"
+    describer.tick(7 * PAUSE)
+    assert len(asked(session)) == 3
+
+
 def test_more_than_is_free_is_said():
     event = Described(1, 2_000_000, 30_000, 9_000_000_000, 4_000_000_000, (96, 96, 96), 4)
     assert event.sentence() == (

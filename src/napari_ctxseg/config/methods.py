@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
 
-from napari_ctxseg.config.base import ADVANCED, Config
+from napari_ctxseg.config.base import ADVANCED, Config, named
 from napari_ctxseg.config.discriminators import (
     ContextDiscriminatorConfig,
     DiscriminatorConfig,
@@ -104,7 +104,7 @@ class SegGlGanConfig(_Adversarial):
         title="Region",
         description="What the local branch sees, for real and predicted masks alike; from the labels.",
     )
-    discriminator: ContextDiscriminatorConfig = Field(
+    discriminator: Annotated[ContextDiscriminatorConfig, BeforeValidator(named)] = Field(
         ContextDiscriminatorConfig(), title="Discriminator", json_schema_extra=ADVANCED
     )
 

@@ -47,14 +47,17 @@ class Describer:
         config, facts = session.config, session.facts()
         state = (config.network, config.method, config.patch, config.device, facts)
         if state != self._seen:
-            self._seen, self._since = state, now
+            # An answer that is still to come is about something else by now.
+            self._seen, self._asked, self._since, self._number = state, None, now, 0
             if facts is None or refusals(config, facts):  # the status line says why
                 self._asked = state
-                self._number = 0
                 self._show("")
-        if state == self._asked or facts is None or now - self._since < PAUSE or session.phase != "idle":
+        if state == self._asked or facts is None:
             return
-        if session.engine.state != "ready":
+        if session.phase != "idle" or session.engine.state != "ready":
+            self._show("")  # not for long: what stands there is about another choice
+            return
+        if now - self._since < PAUSE:
             return
         self._asked = state
         try:
