@@ -4,6 +4,7 @@
 Every network runs in a process of its own: memory is the growth of its peak (``ru_maxrss``) from before the network is
 built until after the last step. Beside it stands the estimate of `napari_ctxseg.networks.summary`. The machine's other
 work makes seconds longer, so seconds of the processor are given too. ``--only NAME`` measures one.
+With ``--save`` cells that are stored already are skipped, unless named.
 """
 
 from __future__ import annotations
@@ -117,11 +118,16 @@ def main() -> None:
     if args.here:
         print(json.dumps(measure(args.only, args.dims, args.steps, args.threads)))
         return
-    rows = []
+    # A run that was interrupted goes on: cells that are stored are kept, and measured anew only by name.
+    rows = json.loads(RESULTS.read_text())["rows"] if args.save and RESULTS.exists() else []
     for dims in [args.dims] if args.dims else (2, 3):
         for name in [args.only] if args.only else NETWORKS:
             if not args.only and ONLY.get(name, dims) != dims:
                 continue
+            same = [r for r in rows if (r["network"], r["dims"]) == (name, dims)]
+            if same and not args.only:
+                continue
+            rows = [r for r in rows if r not in same]
             words = ["--here", "--only", name, "--dims", str(dims)]
             words += ["--steps", str(args.steps), "--threads", str(args.threads)]
             done = subprocess.run(

@@ -14,8 +14,9 @@ class SafeConv3d(nn.Conv3d):
     """A 3-D convolution that leaves bfloat16 where torch's CPU kernel is wrong.
 
     With padding, the weight gradient is garbage, or memory is overwritten, where the first spatial axis is shorter than the
-    kernel: at size 2 with kernel 3, at 2 to 4 with kernel 5, at 3 to 5 with kernel 7 (torch 2.13 and 2.15; 2-D and other
-    sizes are right). All sizes up to the kernel's run in float32: they are at the bottom of a network and cost nothing.
+    kernel: at size 2 with kernel 3 (torch 2.13 and 2.15), at 2 to 4 with kernel 5 and at 3 to 5 with kernel 7 and stride 2
+    (torch 2.15). 2-D and longer axes were right. All sizes up to the kernel's run in float32: they are at the bottom of a
+    network and cost nothing.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (torch's own name)
