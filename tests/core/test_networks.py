@@ -17,6 +17,7 @@ from napari_ctxseg.cases import Case
 from napari_ctxseg.config import (
     NetworkBase,
     ResNet34UNetConfig,
+    from_yaml,
     loss_kinds,
     network_kinds,
     parse_network,
@@ -427,6 +428,26 @@ def test_weights_from_a_file(torchvision_like: dict[str, torch.Tensor], ending: 
     assert torch.equal(instance.layer2[0].conv1.weight, torchvision_like["layer2.0.conv1.weight"])
     fresh = encoder_of(make_network(on_resnet(weights="gone.pth"), pretrained=False))
     assert not torch.equal(fresh.conv1.weight, torchvision_like["conv1.weight"])
+
+
+def test_a_run_is_resumed_without_the_file_it_began_from(
+    torchvision_like: dict[str, torch.Tensor],
+    small_config: Callable[..., RunConfig],
+    blobs: list[Case],
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "resnet34.safetensors"
+    safetensors.torch.save_file(torchvision_like, path)
+    network = {"kind": "resnet34_unet", "width": 8, "weights": str(path)}
+    config = small_config(network=network, patch={"size": (64, 64), "batch": 2}, budget={"steps": 3})
+    asked = iter([False, True])
+    list(fit(config, blobs, tmp_path / "r", stop=lambda: next(asked)))
+    path.unlink()
+    list(fit(config, blobs, tmp_path / "r", resume=True))
+    assert checkpoint.load_state(tmp_path / "r/state")[1]["step"] == 3
+    assert from_yaml(tmp_path / "r/config.yaml").network.weights == str(path), (
+        "where it came from stays on record"
+    )  # type: ignore[union-attr]
 
 
 def test_first_layer_for_other_channels_and_volumes(

@@ -86,6 +86,10 @@ def run_network(
     started = time.monotonic()
     if resume:
         config = RunFolder(out, resume=True).load_config()
+        if getattr(
+            config.network, "weights", None
+        ):  # the run's own follow, and the file may not be on this machine
+            config = config.updated(network=config.network.model_copy(update={"weights": None}))
     device = resolve_device(config.device)
     torch.set_num_threads(device.threads or 1)
     if plan is None:
