@@ -27,6 +27,7 @@ EXAMPLES = {
     "bool": True,
     "float | None": None,
     "int | None": 12,
+    "tuple[int, ...]": (128, 96),
     "tuple[float, float] | None": (0.3, 0.8),
     "dict[str, float]": {"loss": 0.4, "real": 0.75},
     "tuple[str, ...]": ("LV", "myo"),
