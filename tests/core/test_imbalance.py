@@ -183,7 +183,7 @@ def test_a_usual_stack_takes_seconds_at_most():
         labels[z - 2 : z + 2, y - 9 : y + 9, x - 9 : x + 9] = 1
     begin = time.perf_counter()
     look(labels)
-    assert time.perf_counter() - begin < 60
+    assert time.perf_counter() - begin < 10
 
 
 # ---------------------------------------------------------------- rules

@@ -124,7 +124,7 @@ def test_a_sample_does_not_depend_on_its_neighbours(kind: str, preset: str | Non
     x = batch_of(config, count=3)
     with torch.no_grad():
         alone = torch.cat([network(one[None]) for one in x])
-        assert torch.allclose(network(x), alone, rtol=1e-4, atol=1e-4)
+        assert torch.allclose(network(x), alone, atol=1e-5)
 
 
 @EACH
@@ -177,7 +177,7 @@ def test_export_gives_the_same_numbers(kind: str, preset: str | None) -> None:
     x = batch_of(config, count=1)
     exported = torch.export.export(network, (x,)).module()
     with torch.no_grad():
-        assert torch.allclose(exported(x), network(x), rtol=1e-4, atol=1e-4)
+        assert torch.allclose(exported(x), network(x), atol=1e-5)
 
 
 # ---------------------------------------------------------------- against the papers
@@ -459,8 +459,12 @@ def test_first_layer_for_other_channels_and_volumes(
     grey = encoder_of(make_network(on_resnet(weights=str(path), in_channels=1))).eval()
     x = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        for a, b in zip(colour(x.expand(-1, 3, -1, -1)), grey(x), strict=True):
-            assert torch.allclose(a, b, rtol=1e-3, atol=1e-2), "equal channels give what they gave"
+        # In float64 and measured by the largest output, which random weights let grow from level to level: what is left is
+        # the rounding of the summed weights to float32.
+        three = colour.double()(x.double().expand(-1, 3, -1, -1))
+        for a, b in zip(three, grey.double()(x.double()), strict=True):
+            assert (a - b).abs().max() < 1e-6 * b.abs().max(), "equal channels give what they gave"
+        grey.float()
         volume = encoder_of(make_network(on_resnet(weights=str(path), in_channels=1, dims=3))).eval()
         stack = x[:, :, None].expand(-1, -1, 64, -1, -1)
         inside = volume.conv1(stack)[:, :, 10]

@@ -19,11 +19,11 @@ resource = pytest.importorskip("resource")
 
 @pytest.fixture(autouse=True)
 def _quick_and_small():
-    """Every refusal comes soon (no hang, seconds at most) and without allocating what the file claims."""
+    """Every refusal comes within a second and without allocating what the file claims."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.monotonic()
     yield
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 2
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000  # KiB
 
 
@@ -31,7 +31,7 @@ def refuse(path, match):
     start = time.monotonic()
     with pytest.raises(FileError, match=match) as caught:
         io.read(path)
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 1
     assert str(path) in str(caught.value)
     with pytest.raises(FileError):
         io.read_labels(path)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from napari_ctxseg.events import EpochEnd, JobDone, Preview, RunFinished, StepEnd
+from napari_ctxseg.gui.timing import costs
 from napari_ctxseg.gui.train_dock import TrainDock
 
 from .conftest import FakeEngine
@@ -19,6 +20,7 @@ from .conftest import FakeEngine
 pytestmark = pytest.mark.viewer
 
 #: Thread time, in seconds, that a callback of ours may take on the GUI thread.
+LIMIT = 0.05
 
 
 @pytest.fixture
@@ -75,6 +77,7 @@ def test_two_channels_by_ticks(dock, viewer, qtbot):
 
     panel.images.item(1).setCheckState(Qt.CheckState.Checked)
     assert [layer.name for layer in dock.session.images] == ["mr", "t2"]
+    assert not costs.ours or max(costs.ours.values()) < LIMIT
 
 
 def test_train_stop_predict_buttons(dock, viewer, qtbot):
@@ -113,6 +116,7 @@ def test_train_stop_predict_buttons(dock, viewer, qtbot):
     qtbot.waitUntil(lambda: dock.session.phase == "predicting")
     dock.session.engine.said = [JobDone()]
     qtbot.waitUntil(dock.train_button.isEnabled)
+    assert max(costs.ours.values()) < LIMIT, costs.ours
 
 
 def test_classes_table(dock, viewer, qtbot):

@@ -18,6 +18,7 @@ from .test_lens_model import FakeLane
 pytestmark = [pytest.mark.viewer, pytest.mark.slow]
 
 #: Thread time, in seconds, that a callback of ours may take on the GUI thread.
+LIMIT = 0.05
 SHAPE = (4, 60, 70)
 
 
@@ -91,6 +92,7 @@ def test_weight_follows_brush_slice_and_slider(viewer, lens_dock, qtbot):
     expected = weights_of((mask.data[2] > 0) * 1, 11)
     qtbot.waitUntil(lambda: shows(viewer, "Lens: weight", expected, atol=1e-6), timeout=20_000)
     assert dock.form.value.radius == 11
+    assert max(costs.ours.values()) < LIMIT, costs.ours
 
 
 def test_boxes_crop_contour_and_dilated_layers(viewer, lens_dock, qtbot):
@@ -150,6 +152,7 @@ def test_boxes_crop_contour_and_dilated_layers(viewer, lens_dock, qtbot):
     viewer.layers.remove("Lens: weight")  # by hand
     mask.paint((2, 50, 50), 1)
     qtbot.waitUntil(lambda: "Lens: weight" in viewer.layers, timeout=20_000)
+    assert max(costs.ours.values()) < LIMIT, costs.ours
 
 
 def test_what_does_this_weigh(viewer, lens_dock, qtbot):
@@ -280,7 +283,8 @@ def test_with_the_train_dock_one_loss_and_its_network(viewer, lens_dock, qtbot, 
     )
     train.shut_down()
     qtbot.waitUntil(lambda: dock.lens.alone, timeout=20_000)
-    assert "LensDock._tick" in costs.ours, "our callbacks are timed, for benchmarks/lens_latency.py"
+    lens = {name: spent for name, spent in costs.ours.items() if name.startswith("Lens")}
+    assert max(lens.values()) < LIMIT, costs.ours
 
 
 def oracle_ce(session, labels):

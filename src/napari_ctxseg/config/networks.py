@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
@@ -61,9 +62,9 @@ class NetworkBase(Config):
     )
 
     @property
+    @abstractmethod
     def stride(self) -> tuple[int, ...]:
         """Factor between the image and the lowest level, per axis: the network pads every side to a multiple of it."""
-        raise NotImplementedError
 
     @property
     def patient_wise(self) -> bool:

@@ -25,7 +25,7 @@ from napari_ctxseg.config import LossConfig
 from napari_ctxseg.engine.client import EngineClient
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.gui import layers as lay
-from napari_ctxseg.gui.background import in_background
+from napari_ctxseg.gui.background import Background
 from napari_ctxseg.gui.choices import Choices
 from napari_ctxseg.gui.form import ConfigForm
 from napari_ctxseg.gui.lens import Lens
@@ -85,7 +85,7 @@ class LensDock(QWidget):
         self._own = Choices(napari_viewer)
         self._train: TrainDock | None = None
         engine = engine or EngineClient(threads=1, lane="maps")
-        self.lens = Lens(napari_viewer, engine, self._own, alone=True, background=in_background)
+        self.lens = Lens(napari_viewer, engine, self._own, alone=True, background=Background())
         self._stale, self._ticks, self._closed = True, 0, False
         self._layers_shown: list[tuple[int, str]] = []
         self._outlined: tuple[Any, int] = (

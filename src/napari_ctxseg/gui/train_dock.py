@@ -22,7 +22,7 @@ from napari_ctxseg.config.combinations import stages
 from napari_ctxseg.engine.client import EngineClient
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.gui import layers as lay
-from napari_ctxseg.gui.background import in_background
+from napari_ctxseg.gui.background import Background
 from napari_ctxseg.gui.meter import Meter, MeterPanel
 from napari_ctxseg.gui.model_panel import ModelPanel
 from napari_ctxseg.gui.panels import ClassPanel, LayerPanel
@@ -69,10 +69,11 @@ class TrainDock(QWidget):
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
-        self.session = Session(napari_viewer, engine or EngineClient(), runs or runs_folder(), in_background)
+        background = Background()
+        self.session = Session(napari_viewer, engine or EngineClient(), runs or runs_folder(), background)
         self.layer_panel = LayerPanel(self.session)
         self.class_panel = ClassPanel(self.session)
-        self.meter_panel = MeterPanel(Meter(self.session, in_background))
+        self.meter_panel = MeterPanel(Meter(self.session, background))
         self.model_panel = ModelPanel(self.session)
         self.refined_panel = RefinedPanel(self.session)
         self.meter_panel.chosen.connect(self.model_panel.loss.set_value)
@@ -92,7 +93,7 @@ class TrainDock(QWidget):
         # The first Labels layer loads pandas and more, for a second or two: better now, in the background.
         self.layer_panel.hold_new(True)
         lay.load_units()
-        in_background(lay.warm_up, self._warm, self._warm)
+        background(lay.warm_up, self._warm, self._warm)
         self._timer.start()
         self._tick()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -106,7 +107,7 @@ def _dilated_parts(
         count = min(MOST_BITS, classes - first)
         grown = _dilate_bits(target, first, count, radius, spacing)
         for byte in range(0, count, 8):  # a byte at a time: narrow integers are quicker to take apart
-            eight = (grown >> byte).to(torch.uint8) if grown.dtype != torch.uint8 else grown
+            eight = _byte(grown, byte // 8)
             for bit in range(min(8, count - byte)):
                 yield first + byte + bit, eight & (1 << bit)
 
@@ -135,6 +136,13 @@ def _bit(number: int, dtype: torch.dtype) -> int:
     """The integer with one bit set, in two's complement: the last bit of a signed type is its sign."""
     info = torch.iinfo(dtype)
     return 1 << number if 1 << number <= info.max else info.min
+
+
+def _byte(bits: Tensor, number: int) -> Tensor:
+    """One byte of each integer, the lowest is 0; without the wide copy that a shift would take."""
+    width = bits.element_size()
+    place = number if sys.byteorder == "little" else width - 1 - number
+    return bits.contiguous().view(torch.uint8)[..., place::width].contiguous()
 
 
 def _as_bits(target: Tensor, first: int, count: int) -> Tensor:
