@@ -20,7 +20,7 @@ from napari_ctxseg.gui.lens_layers import KINDS, NO_MODEL, LensLayers
 from napari_ctxseg.gui.lens_show import show_kind, summary
 from napari_ctxseg.gui.lens_target import Asked, Painted, grid_of, target_alone, target_of
 from napari_ctxseg.gui.session import run_now
-from napari_ctxseg.gui.timing import timed
+from napari_ctxseg.gui.timing import costs, timed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -206,9 +206,9 @@ class Lens:
             self._touch()
 
     def _draw(self) -> None:
-        """Write layers, as many as fit into a moment; the rest at the next tick."""
-        end = time.perf_counter() + MOMENT
-        while self._pending and time.perf_counter() < end:
+        """Write layers, as many as fit into a moment or make napari work once; the rest at the next tick."""
+        end, before = time.perf_counter() + MOMENT, costs.deducted
+        while self._pending and time.perf_counter() < end and costs.deducted == before:
             show_kind(self, self._pending.pop(0))
 
     def _network_due(self) -> bool:
@@ -246,8 +246,7 @@ class Lens:
     def _refuse(self, error: CtxsegError) -> None:
         self.failure, self.maps = f"{error.reason}.", None
         self._forget()
-        for kind in KINDS:
-            self.layers.hide(kind)
+        self._pending = list(DRAWN)  # to be hidden
         self.changed.emit()
 
     def _forget(self) -> None:

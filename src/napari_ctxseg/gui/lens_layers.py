@@ -121,13 +121,14 @@ class LensLayers:
     def hide(self, kind: str) -> None:
         """Take a layer out of sight; it is kept for the next time."""
         layer = self.get(kind)
-        if layer is not None and layer.visible:
-            layer.visible = False
+        if layer is not None:
+            self._see(layer, False)
 
     @staticmethod
-    def _unhide(layer: Any) -> None:
-        if not layer.visible:  # napari redraws everything even if nothing changes
-            layer.visible = True
+    def _see(layer: Any, visible: bool) -> None:
+        if layer.visible != visible:
+            with napari_works("show or hide a layer"):  # it puts its scene together anew, and draws it
+                layer.visible = visible
 
     def clear(self) -> None:
         """Remove all layers."""
@@ -168,7 +169,7 @@ class LensLayers:
         if limits is not None and tuple(layer.contrast_limits) != limits:
             layer.contrast_limits = limits
         self._move(layer, grid, translate)
-        self._unhide(layer)
+        self._see(layer, True)
         layer.refresh(thumbnail=False, extent=False, highlight=False)
 
     def _move(self, layer: Any, grid: Grid, translate: NDArray[Any]) -> None:
@@ -246,7 +247,7 @@ class LensLayers:
                     layer.add_rectangles(rectangles, **_pen(grid))
                 layer.selected_data = set()
         self._move(layer, grid, np.asarray(grid.look["translate"]))
-        self._unhide(layer)
+        self._see(layer, True)
 
     # ------------------------------------------------------------ the list
 

@@ -19,11 +19,9 @@ if TYPE_CHECKING:
 
 
 def show_kind(lens: Lens, kind: str) -> None:
-    """Bring one layer of the Lens in step with the last answer."""
+    """Bring one layer of the Lens in step with the last answer; out of sight where there is none."""
     maps, asked = lens.maps, lens.shown
-    if maps is None or asked is None:
-        return
-    if not lens.wanted[kind] or lens.missing(kind):
+    if maps is None or asked is None or not lens.wanted[kind] or lens.missing(kind):
         lens.layers.hide(kind)
     elif kind == "roi":
         lens.layers.show_boxes(maps.boxes, asked.grid, asked.index)
