@@ -57,8 +57,7 @@ def lane():
         assert process.wait(10) == 0
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def trained(out, dims, patch):
     """A network after three steps, and the image it saw."""
     from napari_ctxseg.training import fit
 
@@ -69,13 +68,31 @@ def run(tmp_path_factory):
     config = RunConfig.model_validate(
         {
             "data": {"classes": {"a": 1, "b": 2}},
-            "network": {"kind": "unet", "dims": 2},
-            "patch": {"size": (32, 32), "batch": 2},
+            "network": {"kind": "unet", "dims": dims},
+            "patch": {"size": patch, "batch": 2},
         }
     ).model_copy(update={"budget": BudgetConfig(steps=3)})
-    out = tmp_path_factory.mktemp("run") / "0001"
     list(fit(config, [case], out))
     return out, image[None]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("run") / "0001", 2, (32, 32))
+
+
+def logits_of(folder, image):
+    """What the run's network answers to the whole image, `(C, z, y, x)`."""
+    import torch
+
+    from napari_ctxseg.inference import load_model
+    from napari_ctxseg.inference.blocks import logit_blocks
+    from napari_ctxseg.training.data import normalise
+
+    model = load_model(folder)
+    with torch.inference_mode():
+        found = logit_blocks(model, normalise(image, ""), model.tiles)
+        return np.concatenate([logits.numpy() for _, logits, _ in found if logits is not None], axis=1)
 
 
 def test_request_and_answer(lane):
@@ -152,17 +169,7 @@ def test_cross_entropy_of_a_network(lane, run):
     np.testing.assert_allclose(second.weighted, second.weight * second.ce, rtol=1e-5, atol=1e-10)
     assert second.loss == pytest.approx(second.weighted.sum(), rel=1e-4)
 
-    import torch
-
-    from napari_ctxseg.inference import load_model
-    from napari_ctxseg.inference.blocks import logit_blocks
-    from napari_ctxseg.training.data import normalise
-
-    model = load_model(folder)
-    with torch.inference_mode():
-        found = logit_blocks(model, normalise(image, ""), model.tiles)
-        blocks = [logits.numpy() for _, logits, _ in found if logits is not None]
-    logits = np.concatenate(blocks, axis=1)[:, 1]
+    logits = logits_of(folder, image)[:, 1]
     np.testing.assert_allclose(second.ce, oracle.ce(logits[None], target()[None])[0], rtol=1e-3, atol=1e-4)
 
     # Known by now: another stroke has its cross-entropy without a pass of the network, and without the image.
@@ -179,6 +186,23 @@ def test_cross_entropy_of_a_network(lane, run):
     lane.maps(request(painted, values=(1, 3), network=NetworkRequest(str(folder), 7, 1)))
     failed = next(e for e in until(lane, is_a(JobDone)) if isinstance(e, JobFailed))
     assert "not [1, 3]" in failed.error, "also of a slice that was looked at before"
+
+
+def test_cross_entropy_of_a_network_of_volumes(lane, tmp_path):
+    folder, image = trained(tmp_path / "0001", 3, (8, 32, 32))
+    volume = np.stack([target(), target(), target()])
+    volume[2, 20:28, 30:36] = 0
+    spacing = (3.0, 1.0, 1.0)
+    ready(lane)
+    network = NetworkRequest(str(folder), 7, 2, image)
+    number = lane.maps(request(volume, spacing=spacing, index=2, network=network))
+    events = until(lane, is_a(JobDone))
+    second = [e for e in events if isinstance(e, LossMaps) and e.request == number][-1]
+    expected = oracle.ce(logits_of(folder, image)[None], volume[None])[0]
+    np.testing.assert_allclose(second.ce, expected[2], rtol=1e-3, atol=1e-4)
+    weights = oracle.dilated_weights(volume, 3, 5, spacing)
+    np.testing.assert_allclose(second.weighted, weights[2] * expected[2], rtol=1e-3, atol=1e-7)
+    assert second.loss == pytest.approx((weights * expected).sum(), rel=1e-3)
 
 
 PARENT = """
