@@ -38,6 +38,8 @@ class NewImage:
     role: Role | None = None
     #: Values of the label file -> values of the project; others stay as they are.
     values: Mapping[int, int] = field(default_factory=dict)
+    #: Every value above 0 of the label file becomes 1.
+    foreground: bool = False
 
 
 def add_images(
@@ -143,7 +145,8 @@ def _import_file(project: Project, entry: ImageEntry, new: NewImage) -> None:
             new.labels, f"has the shape {found.spatial_shape}, but the image {entry.name} has {entry.shape}",
             "Use labels drawn on this image",
         )  # fmt: skip
-    values = _mapped(found.array, new.values) if new.values else found.array
+    values = (found.array > 0).astype(np.uint8) if new.foreground else found.array
+    values = _mapped(values, new.values) if new.values else values
     _take_over(project.labels_of(entry), values, project.spec.policy == "masks")
 
 

@@ -158,12 +158,10 @@ class Grid:
 
     def within(self, box: tuple[slice, ...]) -> set[int]:
         """Chunks that a box of the array touches."""
-        ranges = [
-            range(max(s.start or 0, 0) // c, -(-min(n if s.stop is None else s.stop, n) // c))
-            for s, c, n in zip(box, self.chunks, self.shape, strict=True)
-        ]
-        if any(len(each) == 0 for each in ranges):
+        limits = [s.indices(n)[:2] for s, n in zip(box, self.shape, strict=True)]
+        if any(stop <= start for start, stop in limits):
             return set()
+        ranges = [range(a // c, -(-b // c)) for (a, b), c in zip(limits, self.chunks, strict=True)]
         grid = np.meshgrid(*ranges, indexing="ij")
         return {int(i) for i in np.ravel_multi_index([g.ravel() for g in grid], self.counts)}
 

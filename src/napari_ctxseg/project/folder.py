@@ -13,6 +13,7 @@ from napari_ctxseg.project import roots as machine
 from napari_ctxseg.project.adding import NewImage
 from napari_ctxseg.project.locks import Lock, LockedError, acquire
 from napari_ctxseg.project.making import new_spec, with_classes
+from napari_ctxseg.project.marks import STATE
 from napari_ctxseg.project.places import LABELS, LOCK, SUFFIX, copy_project, unnamed_folder
 from napari_ctxseg.project.store import LabelStore
 
@@ -307,13 +308,7 @@ class Project:
         return adding.add_array(self, image, name, group)
 
     def remove_image(self, name: str) -> None:
-        """Take an image off the list. Its labels and files stay in the folder.
-
-        Raises
-        ------
-        InputError
-            If there is no such image.
-        """
+        """Take an image off the list. Its labels and files stay in the folder."""
         gone = self.spec.entry(name)
         self.update(images=[image.model_dump() for image in self.spec.images if image != gone])
 
@@ -397,4 +392,4 @@ class Project:
 
 def _is_there(path: Path) -> bool:
     """Whether there are labels; a kill may have left them under their second name for `LabelStore.open` to mend."""
-    return path.exists() or path.with_name(f"{path.name}.new").exists()
+    return path.exists() or (path.with_name(f"{path.name}.new") / STATE).is_file()

@@ -110,8 +110,8 @@ class History:
             remove_folder(temp)
             temp.mkdir()
             for name in (META, STATE):
-                if (array / name).exists():
-                    _link(array / name, temp / name)
+                if (array / name).exists():  # a link would share the present one's damage
+                    write_bytes_atomic(temp / name, (array / name).read_bytes(), sync=False)
             write_bytes_atomic(temp / RECORD, json.dumps({"time": now, "label": label}).encode())
             os.rename(temp, self.folder(made.number))
             sync_folder(self.path)
@@ -174,8 +174,21 @@ class History:
             before = [g for g in every if g.number < gone.number]
             if before:
                 self._fold(self.folder(gone.number), self.folder(before[-1].number))
-            remove_folder(self.folder(gone.number))
+            self._remove(self.folder(gone.number))
             every.remove(gone)
+
+    def _remove(self, folder: Path) -> None:
+        """Under another name first: killed half way, the rest must not look like a generation."""
+        gone = folder.with_name(f".gone-{folder.name}")
+        remove_folder(gone)
+        os.rename(folder, gone)
+        remove_folder(gone)
+
+    def sweep(self) -> None:
+        """Remove what a killed process left half made or half removed."""
+        for entry in self.path.iterdir() if self.path.is_dir() else []:
+            if entry.name.startswith((".new-", ".gone-")):
+                remove_folder(entry)
 
     def _fold(self, gone: Path, into: Path) -> None:
         """Chunks of a generation that its older neighbour lacks are the neighbour's too."""
@@ -189,14 +202,24 @@ class History:
                 _recode(gone, into, key)
 
 
+def history_of(labels: Path) -> Path:
+    """Folder of the generations of ``IMAGE.zarr``, beside it."""
+    return labels.with_name(labels.name.removesuffix(".zarr").removesuffix(".zarr.new") + ".history")
+
+
 def _most_crowded(every: list[Generation], plain: list[Generation]) -> Generation:
+    """The state that is missed least: neither the first nor the last, and with near neighbours for its age.
+
+    What is left lies minutes apart for the last hour, hours apart for the last day, and always holds the first state.
+    """
     newest = every[-1].time
 
     def room(one: Generation) -> float:
-        after = next((g for g in every if g.number > one.number), one)
-        return (after.time - one.time) / max(newest - one.time, 1e-9)
+        place = every.index(one)
+        older, newer = every[max(place - 1, 0)], every[min(place + 1, len(every) - 1)]
+        return (newer.time - older.time) / max(newest - older.time, 1e-9)
 
-    return min(plain[:-1], key=room)
+    return min(plain[1:-1], key=room)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from napari_ctxseg.atomic import write_bytes_atomic
 from napari_ctxseg.errors import CtxsegError, FileError
 from napari_ctxseg.project.chunks import META
-from napari_ctxseg.project.generations import History
+from napari_ctxseg.project.generations import History, history_of
 from napari_ctxseg.project.marks import STATE
 from napari_ctxseg.project.store import LabelStore
 
@@ -35,7 +35,7 @@ def repair(path: Path) -> str:
     except FileError as error:
         if "newer version" in error.reason:
             raise
-    history = History(path.with_name(path.name.removesuffix(".zarr") + ".history"))
+    history = History(history_of(path))
     for generation in reversed(history.all()):
         for names in ((STATE,), (META,), (STATE, META)):
             if _mended(path, history.folder(generation.number), names):

@@ -27,7 +27,7 @@ ROLES: tuple[Role, ...] = ("train", "validation", "test")
 Policy = Literal["masks", "scribbles"]
 _NAME = re.compile(r"^[\w][\w.+-]*$")
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
-_LONGEST = 120
+_LONGEST, _DEEPEST = 120, 16
 
 
 def check_name(name: str) -> str:
@@ -277,7 +277,8 @@ def to_text(spec: ProjectSpec) -> str:
     """The file's content."""
     values = spec.model_dump(mode="json")
     values["images"] = [image.model_dump(mode="json", exclude_defaults=True) for image in spec.images]
-    return str(yaml.dump(values, Dumper=_DUMPER, sort_keys=False, allow_unicode=True))
+    # The end mark tells a whole list of images from one that was cut short.
+    return str(yaml.dump(values, Dumper=_DUMPER, sort_keys=False, allow_unicode=True, explicit_end=True))
 
 
 def parse(text: str, where: object) -> ProjectSpec:
@@ -300,7 +301,7 @@ def parse(text: str, where: object) -> ProjectSpec:
     try:
         values = _plain_values(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        problem = getattr(error, "problem", None) or type(error).__name__
+        problem = getattr(error, "problem", None) or str(error) or type(error).__name__
         raise InputError(where, f"is damaged or no YAML ({problem})", "") from error
     if not isinstance(values, dict) or "version" not in values:
         raise InputError(where, "is cut short, or not a project file: it names no version", "")
@@ -312,11 +313,21 @@ def parse(text: str, where: object) -> ProjectSpec:
             f"was made by a newer version of napari-ctxseg ({made_by}; this is {__version__})",
             "Update napari-ctxseg to open it; nothing was changed",
         )
+    if not text.rstrip().endswith("\n..."):
+        raise InputError(where, "is cut short: its last line is not '...'", "")
     return _validated(values, where)
 
 
 def _plain_values(text: str) -> Any:
-    """What `yaml.safe_load` gives, ten times as fast where libyaml is there: a project may list thousands of images."""
+    """What `yaml.safe_load` gives, many times as fast where libyaml is there: a project may list thousands of images.
+
+    Libyaml crashes on deep nesting, and aliases make much out of little: both are refused while the text is still events.
+    """
+    depth = 0
+    for event in yaml.parse(text, _LOADER):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST or isinstance(event, yaml.AliasEvent):
+            raise ValueError("nested too deeply, or with aliases")
     loader = _LOADER(text)
     try:
         return loader.get_single_data()
@@ -327,9 +338,7 @@ def _plain_values(text: str) -> Any:
 def _validated(values: dict[str, Any], where: object) -> ProjectSpec:
     try:
         return ProjectSpec.model_validate(values)
-    except (ValidationError, RecursionError) as error:
-        if isinstance(error, RecursionError):
-            raise InputError(where, "is nested too deeply", "") from error
+    except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")

@@ -40,12 +40,15 @@ def annotation(project: Project, name: str) -> tuple[NDArray[Any] | None, Mappin
     return (store.read(), labelled) if labelled else (None, None)
 
 
-def fingerprint(cases: Sequence[Case]) -> str:
-    """SHA-256 over names, labels and marks: equal exactly when scores on these cases compare."""
+def fingerprint(project: Project, role: Role) -> str:
+    """SHA-256 over names, labels and marks of the images in a role: equal exactly when scores on them compare."""
     digest = hashlib.sha256()
-    for case in sorted(cases, key=lambda case: case.name):
-        marks = sorted((axis, tuple(found)) for axis, found in (case.labelled or {}).items())
-        digest.update(repr((case.name, marks)).encode())
-        if case.labels is not None:
-            digest.update(case.labels.astype("<i8").tobytes())
+    for entry in sorted(project.spec.images, key=lambda entry: entry.name):
+        if project.role(entry.name) != role:
+            continue
+        labels, labelled = annotation(project, entry.name)
+        if labels is not None:
+            marks = sorted((axis, tuple(found)) for axis, found in (labelled or {}).items())
+            digest.update(repr((entry.name, entry.sha256, marks)).encode())
+            digest.update(labels.astype("<u4").tobytes())
     return digest.hexdigest()

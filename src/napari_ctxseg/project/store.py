@@ -13,7 +13,7 @@ from napari_ctxseg.atomic import file_error, sweep_stale, sync_folder
 from napari_ctxseg.errors import CtxsegError, FileError, InputError
 from napari_ctxseg.project import chunks
 from napari_ctxseg.project.chunks import DamagedChunkError, Grid
-from napari_ctxseg.project.generations import SPAN, Changes, Generation, History, Saved
+from napari_ctxseg.project.generations import SPAN, Changes, Generation, History, Saved, history_of
 from napari_ctxseg.project.marks import STATE, SliceMarks, State, counted, read_state, write_state
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class LabelStore:
 
     def __init__(self, path: Path, array: zarr.Array[Any], *, read_only: bool) -> None:
         self.path, self.read_only = path, read_only
-        self.history = History(path.with_name(path.name.removesuffix(".zarr") + ".history"))
+        self.history = History(history_of(path))
         self._array = array
         self.grid = Grid(tuple(array.shape), tuple(array.chunks))
         self._marks, self._stamps = SliceMarks(), dict[int, float]()
@@ -94,6 +94,7 @@ class LabelStore:
             chunks.remove_folder(new)
             chunks.remove_folder(path.with_name(f"{path.name}.old"))
             sweep_stale(path)
+            History(history_of(path)).sweep()
         store = cls(path, chunks.open_array(path, read_only=read_only), read_only=read_only)
         state = read_state(path, store.shape, str(store.dtype), len(store.grid))
         store._marks, store._stamps = state.marks, state.stamps
@@ -146,13 +147,7 @@ class LabelStore:
             raise DamagedChunkError(self.path, index, error.reason, remedy) from error
 
     def read_slice(self, index: int) -> NDArray[Any]:
-        """Slice of a volume along its first axis, shape ``(y, x)``; of a 2-D image the whole (`index` 0).
-
-        Raises
-        ------
-        DamagedChunkError
-            As `read_chunk`.
-        """
+        """Slice of a volume along its first axis, shape ``(y, x)``; of a 2-D image the whole (`index` 0)."""
         if len(self.shape) == 2:
             return self.read()
         slice_: NDArray[Any] = self.read_chunk(index)[0]
@@ -270,13 +265,7 @@ class LabelStore:
             self.history.thin()
 
     def checkpoint(self, label: str, *, now: float | None = None) -> Generation:
-        """Keep the state as it is now under a label, such as ``"round 4"``.
-
-        Raises
-        ------
-        FileError, InputError
-            If it cannot be written.
-        """
+        """Keep the state as it is now under a label, such as ``"before merging"``."""
         self._check_writable()
         self._current = self.history.begin(self.path, time.time() if now is None else now, label)
         self.history.thin()
@@ -322,8 +311,19 @@ class LabelStore:
         for index in self.history.changed(number, self.grid):
             now, before = self.read_chunk(index), self.read_generation(number, index)
             values, found = np.unique(now[now != before], return_counts=True)
-            if len(values):
-                touched.append(index)
+            touched += [index] if len(values) else []
+            for value, count in zip(values, found, strict=True):
+                pixels[int(value)] = pixels.get(int(value), 0) + int(count)
+        return Changes(pixels, tuple(touched))
+
+    def contents(self) -> Changes:
+        """All that is painted: pixels per value above 0, and the chunks they are in."""
+        pixels: dict[int, int] = {}
+        touched = []
+        for index in self.written:
+            chunk = self.read_chunk(index)
+            values, found = np.unique(chunk[chunk > 0], return_counts=True)
+            touched += [index] if len(values) else []
             for value, count in zip(values, found, strict=True):
                 pixels[int(value)] = pixels.get(int(value), 0) + int(count)
         return Changes(pixels, tuple(touched))
@@ -354,7 +354,7 @@ class LabelStore:
         changed = self.history.changed(number, self.grid) if indices is None else sorted(set(indices))
         for index in changed:
             self.read_generation(number, index)  # all of it, before anything is changed
-        marks = self._marks if indices is not None else self._state_of(number).marks
+        marks = self._marks if indices is not None else self.state_of(number).marks
         now = time.time()
         self._current = self.history.begin(self.path, now, f"before generation {number} was restored")
         self._write(((i, self.read_generation(number, i)) for i in changed), len(changed), now)
@@ -373,7 +373,8 @@ class LabelStore:
                     good.append(generation)
         return good
 
-    def _state_of(self, number: int) -> State:
+    def state_of(self, number: int) -> State:
+        """Marks and times of writing as they were in an earlier state."""
         folder = self.history.folder(number)
         return read_state(folder, self.shape, None, len(self.grid))
 
