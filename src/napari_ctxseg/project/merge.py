@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from napari_ctxseg.project.store import LabelStore
 
 
+#: Label of the generation that holds the other copy's state.
+OTHER = "the other copy"
+
+
 def merge(into: Project, other: Project) -> list[str]:
     """Bring what another copy of a project has into this one. The other copy is only read.
 
@@ -142,16 +146,26 @@ def _merge_labels(into: Project, other: Project, entry: ImageEntry) -> list[str]
         if marks != mine.marks:
             mine.save(_View(mine), [], marks)
         return []
+    lost = [i for i in differ if mine.stamp(i) >= theirs.stamp(i)]
+    if lost == differ and _kept_already(mine, theirs, differ):
+        return []
     before = mine.checkpoint("before merging")
     mine.save(_View(theirs), differ)
-    written = mine.state_of(before.number).stamps
-    lost = [i for i in differ if written.get(i, 0.0) >= theirs.stamp(i)]
-    mine.checkpoint("the other copy")
+    mine.checkpoint(OTHER)
     mine.save(_View(mine, before.number), lost, marks)
     taken = len(differ) - len(lost)
     return [
         f"{entry.name}: {taken} newer slices taken over, {len(lost)} kept; the other copy's are a generation"
     ]
+
+
+def _kept_already(mine: LabelStore, theirs: LabelStore, indices: list[int]) -> bool:
+    """Whether an earlier merge has kept these slices of the other copy."""
+    return any(
+        all((mine.read_generation(g.number, i) == theirs.read_chunk(i)).all() for i in indices)
+        for g in mine.generations()
+        if g.label == OTHER
+    )
 
 
 class _View:
