@@ -182,6 +182,15 @@ def test_channels_and_separate_voxels_are_copied(tmp_path: Path) -> None:
         np.testing.assert_array_equal(project.image("vol").array, volume)
 
 
+def test_channels_of_one_name_in_several_folders(tmp_path: Path) -> None:
+    channels = tuple(tiff(tmp_path / folder / "cell 1.ome.tif", i) for i, folder in enumerate("rg"))
+    with Project.create(tmp_path / "p.ctxseg") as project:
+        project.add_image(channels)
+        found = project.image("cell_1").array
+    for channel, file in zip(found, channels, strict=True):
+        np.testing.assert_array_equal(channel, tifffile.imread(file))
+
+
 @pytest.mark.parametrize("dtype", ["u1", "u2", "i2", "f4", "?"])
 @pytest.mark.parametrize("axes", ["yx", "zyx", "tyx", "czyx"])
 def test_a_layer_without_a_file_is_kept_exactly(tmp_path: Path, dtype: str, axes: str) -> None:

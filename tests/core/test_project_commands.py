@@ -15,6 +15,8 @@ import tifffile
 from typer.testing import CliRunner
 
 from napari_ctxseg.cli import app
+from napari_ctxseg.commands.project_runs import _start
+from napari_ctxseg.config import from_yaml
 from napari_ctxseg.errors import InputError
 from napari_ctxseg.project import (
     LabelStore,
@@ -279,22 +281,19 @@ def test_a_project_from_files_trains_predicts_and_remembers_its_rounds(files: Pa
     assert second["pixels"]["blob"] >= 10
     assert second["truth"] == first["truth"]
     assert second["before"] == first["after"]
-    scratch = records(ctxseg("train", folder, *FAST, "--init", "scratch", "--json"))[-1]
-    assert (scratch["parent"], scratch["pixels"], scratch["number"]) == ("", {}, 3)
-    assert [run.number for run in all_runs(folder) if run.finished] == [1, 2, 3]
+    assert [run.number for run in all_runs(folder) if run.finished] == [1, 2]
+    same = from_yaml(folder / "runs" / second["run"] / "config.yaml").updated(init=None)
+    assert _start(folder, same, None) == second["run"]
+    assert _start(folder, same, "scratch") == ""
+    assert _start(folder, same, "0001") == first["run"]
+    assert _start(folder, same.updated(network={"kind": "unet", "dims": 2, "features": (8, 8)}), None) == ""
 
     ctxseg("predict", folder, "--run", "0002")
     found = find_predictions(folder, second["run"])
     assert len(found) == 5
+    ctxseg("predict", folder / "runs" / second["run"], files / "images", "--out", tmp_path / "out")
     for name, prediction in found.items():
-        ctxseg(
-            "predict",
-            folder / "runs" / second["run"],
-            files / "images" / f"{name}.tif",
-            "--out",
-            tmp_path / name,
-        )
-        np.testing.assert_array_equal(prediction.read(), tifffile.imread(tmp_path / name / f"{name}.tif"))
+        np.testing.assert_array_equal(prediction.read(), tifffile.imread(tmp_path / "out" / f"{name}.tif"))
     text = ctxseg("project", "info", folder)
     assert "5 predictions" in text
     assert "round 2" in text

@@ -98,7 +98,7 @@ def copied(project: Path, name: str, files: Sequence[Path]) -> list[FileRef]:
     refs, taken = [], list[str]()
     for source in files:
         # The name of an .mhd's voxels is written in its header and cannot change.
-        own = safe_name(source.name, taken)
+        own = _own_name(source, taken)
         if len(files) > 1 and own != source.name and companions(files):
             raise FileError(
                 source, "has a name that cannot be used on every system", "Rename it, or convert it"
@@ -112,6 +112,17 @@ def copied(project: Path, name: str, files: Sequence[Path]) -> list[FileRef]:
             )
         refs.append(FileRef(path=f"{IMAGES}/{name}/{own}", sha256=digest, size=source.stat().st_size))
     return refs
+
+
+def _own_name(source: Path, taken: Sequence[str]) -> str:
+    """A safe name with the file's own suffix, by which its format is known."""
+    stem = io.stem_of(source)
+    ending, number = source.name[len(stem) :], 1
+    own = first = f"{safe_name(stem)}{ending}"
+    while own.casefold() in {name.casefold() for name in taken}:
+        number += 1
+        own = f"{first.removesuffix(ending)}-{number}{ending}"
+    return own
 
 
 def _copy(source: Path, target: Path) -> None:
