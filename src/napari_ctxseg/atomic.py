@@ -26,6 +26,7 @@ def write_atomic(
     *,
     check: Callable[[Path], None] | None = None,
     suffix: str = "",
+    sync: bool = True,
 ) -> None:
     """Write a file next to its final place, check it, then move it there in one step.
 
@@ -42,6 +43,8 @@ def write_atomic(
         Gets the filled temporary path and raises if it is not what it should be.
     suffix : str
         Ending of the temporary name, for writers that go by it.
+    sync : bool
+        Whether the new name is forced to disk too. Without it call `sync_folder` once after writing many files.
 
     Raises
     ------
@@ -59,15 +62,16 @@ def write_atomic(
         if check is not None:
             check(temp)
         os.replace(temp, target)
-        _sync_folder(target.parent)
+        if sync:
+            sync_folder(target.parent)
     except OSError as error:
-        raise _named(path, error) from error
+        raise file_error(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temp.unlink(missing_ok=True)
 
 
-def write_bytes_atomic(path: str | os.PathLike[str], data: bytes) -> None:
+def write_bytes_atomic(path: str | os.PathLike[str], data: bytes, *, sync: bool = True) -> None:
     """Write bytes as `write_atomic` does, and read them back before they take the final name.
 
     Parameters
@@ -76,6 +80,8 @@ def write_bytes_atomic(path: str | os.PathLike[str], data: bytes) -> None:
         The final name.
     data : bytes
         The whole content.
+    sync : bool
+        As for `write_atomic`.
 
     Raises
     ------
@@ -89,7 +95,7 @@ def write_bytes_atomic(path: str | os.PathLike[str], data: bytes) -> None:
                 path, "what was written does not read back the same", "Check the disk, then try again"
             )
 
-    write_atomic(path, lambda temp: _fill(temp, data), check=check)
+    write_atomic(path, lambda temp: _fill(temp, data), check=check, sync=sync)
 
 
 def sweep_stale(folder: str | os.PathLike[str]) -> list[Path]:
@@ -137,7 +143,8 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Force the names in a folder to disk: a file that was renamed there stays there when the power goes."""
     if os.name == "nt":  # Windows cannot open a folder; NTFS journals the rename itself
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -151,7 +158,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _named(path: str | os.PathLike[str], error: OSError) -> FileError:
+def file_error(path: str | os.PathLike[str], error: OSError) -> FileError:
+    """The system's complaint about writing a file, as a person can use it."""
     if error.errno in _FULL:
         return FileError(
             path, "cannot be written: the disk or the quota is full", "Free some space and try again"

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from napari_ctxseg.commands import report
+from napari_ctxseg.commands import project_app, report
 from napari_ctxseg.config import PRESETS, loss_kinds, method_kinds, network_kinds
 from napari_ctxseg.io import MAP_SUFFIXES
 
@@ -20,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.add_typer(project_app.app)
 LOSSES, NETWORKS, METHODS = loss_kinds(), network_kinds(), method_kinds()
 Places = Annotated[
     list[str] | None, typer.Option(help="Folder, pattern, file, or @list.txt; may be repeated.")
@@ -34,13 +35,25 @@ Background = Annotated[int | None, typer.Option(help="With scribbles: the value 
 Preset = Annotated[
     str | None, typer.Option(help=f"Settings of the loss: {', '.join(PRESETS)}, where it has them.")
 ]
+Roots = Annotated[
+    list[str] | None,
+    typer.Option("--root", help="NAME=DIR: where this machine keeps a folder that a project refers to."),
+]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; all cores when left out.")]
 
 
 @app.command()
 def train(
-    out: Annotated[Path, typer.Option(help="Run folder: a new one, or with --resume the run to go on with.")],
+    project: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Project folder: its images, labels and split are used, and the run is kept in it."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder: a new one, or with --resume the run to go on with.")
+    ] = None,
     images: Places = None,
     labels: Places = None,
     config: Annotated[
@@ -62,7 +75,14 @@ def train(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps to train for.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, patches and augmentation.")] = None,
-    init: Annotated[str | None, typer.Option(help="Earlier run whose weights are the start.")] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            help="Earlier run whose weights are the start. In a project: left out, its last run of the same network; "
+            "`scratch` for none."
+        ),
+    ] = None,
+    root: Roots = None,
     device: Device = None,
     threads: Threads = None,
     set_: Annotated[
@@ -73,7 +93,7 @@ def train(
     ] = False,
     json_: Json = False,
 ) -> None:
-    """Train a network on images and labels, and write a run folder."""
+    """Train a network on images and labels, or on a project, and write a run folder."""
     options = {
         "data.images": images,
         "data.labels": labels,
@@ -88,7 +108,7 @@ def train(
         "device.accelerator": device,
         "device.threads": threads,
         "seed": seed,
-        "init": init,
+        "init": init if project is None else None,
     }
     with report.errors(json_):
         from napari_ctxseg.commands import settings as options_
@@ -109,14 +129,36 @@ def train(
             chosen = options_.settings(
                 config, options, loss=loss, preset=preset, classes=classes, assignments=set_ or []
             )
-        command.train(chosen, out, resume=resume, as_json=json_)
+        if project is None:
+            command.train(chosen, options_.given("--out", out), resume=resume, as_json=json_)
+        else:
+            from napari_ctxseg.commands import project_runs
+            from napari_ctxseg.project.roots import parse_roots
+
+            fixed = [name for name in project_runs.FIXED if options[name] is not None]
+            fixed += [
+                name for name, value in {"--out": out, "--classes": classes}.items() if value is not None
+            ]
+            project_runs.refuse_beside_project(fixed)
+            project_runs.train(project, chosen, parse_roots(root or []), init=init, as_json=json_)
 
 
 @app.command()
 def predict(
-    run: Annotated[Path, typer.Argument(help="Run folder made by `ctxseg train`.")],
-    files: Annotated[list[str], typer.Argument(help="Images: files, folders, patterns, @list.txt.")],
-    out: Annotated[Path, typer.Option(help="Folder for the label files; made when it does not exist.")],
+    run: Annotated[Path, typer.Argument(help="Run folder made by `ctxseg train`, or a project folder.")],
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Images: files, folders, patterns, @list.txt. Of a project: names, or all of them."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the label files; made when it does not exist.")
+    ] = None,
+    run_: Annotated[
+        str | None, typer.Option("--run", help="Of a project: the run; left out, the last one.")
+    ] = None,
+    root: Roots = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace label files that are there already.")
     ] = False,
@@ -134,11 +176,29 @@ def predict(
 ) -> None:
     """Write a label file for each image: same stem, same format, same geometry; of a run of regions one for each region."""
     with report.errors(json_):
-        from napari_ctxseg.commands import predict as command
+        from napari_ctxseg.commands import settings as options_
 
-        failed = command.predict(
-            run, files, out, device=device, threads=threads, overwrite=overwrite, maps=maps, as_json=json_
-        )
+        if (run / "project.yaml").exists():
+            from napari_ctxseg.commands import project_runs
+            from napari_ctxseg.project.roots import parse_roots
+
+            project_runs.refuse_beside_project(["--out"] if out is not None else [])
+            failed = project_runs.predict(
+                run, run_, files or [], parse_roots(root or []), device=device, threads=threads, as_json=json_
+            )
+        else:
+            from napari_ctxseg.commands import predict as command
+
+            failed = command.predict(
+                run,
+                options_.given("the images", files),
+                options_.given("--out", out),
+                device=device,
+                threads=threads,
+                overwrite=overwrite,
+                maps=maps,
+                as_json=json_,
+            )
     if failed:
         raise typer.Exit(1)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_ctxseg.config import (
     RunConfig,
@@ -18,6 +18,8 @@ from napari_ctxseg.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+T = TypeVar("T")
 
 
 def settings(
@@ -93,6 +95,19 @@ def parse_classes(text: str) -> dict[str, int]:
             )
         result[name.strip()] = int(value)
     return result
+
+
+def given(name: str, value: T | None) -> T:
+    """An option that is needed here, and not with a project.
+
+    Raises
+    ------
+    InputError
+        If it was left out.
+    """
+    if not value:
+        raise InputError(name, "is missing", "Give it, or name a project folder")
+    return value
 
 
 def refuse_beside_resume(given: Sequence[str]) -> None:

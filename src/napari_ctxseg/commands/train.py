@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def _stop_on_signal() -> Iterator[Callable[[], bool]]:
+def stop_on_signal() -> Iterator[Callable[[], bool]]:
     """First Ctrl-C or SIGTERM ends the running step and saves; the second ends at once."""
     asked: list[int] = []
 
@@ -59,16 +59,16 @@ def train(config: RunConfig | None, out: Path, *, resume: bool, as_json: bool) -
     absolute = config.data.model_copy(
         update={"images": _absolute(config.data.images), "labels": _absolute(config.data.labels)}
     )
-    with _stop_on_signal() as stop:
+    with stop_on_signal() as stop:
         events = fit(config.updated(data=absolute), cases, out, stop=stop, resume=resume)
         if not (resume or as_json):
-            events = _needs_first(config, cases, events)
+            events = needs_first(config, cases, events)
         finished = report.follow_training(events, as_json=as_json)
     if finished is not None and finished.stopped:
         raise KeyboardInterrupt
 
 
-def _needs_first(config: RunConfig, cases: Sequence[Case], events: Iterator[Event]) -> Iterator[Event]:
+def needs_first(config: RunConfig, cases: Sequence[Case], events: Iterator[Event]) -> Iterator[Event]:
     """What the training will need, then its events; where it cannot be told, the training itself says why."""
     from napari_ctxseg.training.describe import describe, facts_of
 

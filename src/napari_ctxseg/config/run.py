@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from napari_ctxseg.config.base import Config
+from napari_ctxseg.config.base import OFF_SCREEN, Config
 from napari_ctxseg.config.losses import DiceCE, LossConfig
 from napari_ctxseg.config.methods import MethodConfig, SupervisedConfig
 from napari_ctxseg.config.networks import NetworkConfig, UNetConfig
@@ -38,6 +38,12 @@ class DataConfig(Config):
     )
     val: float = Field(
         0.2, ge=0, lt=1, title="Validation share", description="Share of patients kept for validation."
+    )
+    validation: tuple[str, ...] = Field(
+        (),
+        title="Validation patients",
+        description="Patients kept for validation by name, as a project fixes them. Left empty: a share of all.",
+        json_schema_extra=OFF_SCREEN,
     )
     classes: dict[str, int] = Field(
         default_factory=dict, title="Classes", description="Name and value. Values not named are background."

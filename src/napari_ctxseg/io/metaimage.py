@@ -90,6 +90,18 @@ def load(path: Path, size: int, *, labels: bool = False, fourth: Literal["channe
     )
 
 
+def voxel_file(path: Path) -> Path | None:
+    """The file of the voxels where they are not in the header's own.
+
+    Raises
+    ------
+    FileError
+        If the header is damaged, or names a file elsewhere.
+    """
+    data = parse_header(path, _split(path)[0]).data
+    return None if data == "LOCAL" else path.with_name(data)
+
+
 def save_labels(path: Path, labels: NDArray[Any], like: Image, *, suffix: str) -> None:
     """Write labels on the grid of `like`, zlib-compressed.
 

@@ -79,7 +79,8 @@ def fit_cr_gan(
     if method.refine.base is not None:
         base = base_config(method.refine.base)
         own = {"network": base.network, "loss": base.loss, "patch": base.patch, "augment": base.augment}
-        data = config.data.model_copy(update={"val": base.data.val, "planes": base.data.planes})
+        inherited = {name: getattr(base.data, name) for name in ("val", "validation", "planes")}
+        data = config.data.model_copy(update=inherited)
         config = config.updated(**own, optim=base.optim, data=data)
     device = resolve_device(config.device)
     torch.set_num_threads(device.threads or 1)

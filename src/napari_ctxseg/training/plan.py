@@ -102,7 +102,7 @@ def make_plan(config: RunConfig, cases: Sequence[Case]) -> Plan:
     if left_out and samples:
         notes.append(f"{left_out} of {len(cases)} images hold no label and are left out")
     notes += check_trainable(samples, classes, config.data.regions)
-    apart = split_groups([s.group for s in samples], config.data.val)
+    apart = set(config.data.validation) or split_groups([s.group for s in samples], config.data.val)
     train = [s for s in samples if s.group not in apart]
     val = [s for s in samples if s.group in apart]
     if not any(index > 0 for s in train for index in s.positions):

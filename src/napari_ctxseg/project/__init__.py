@@ -1,0 +1,64 @@
+"""The project folder: images, autosaved labels, rounds, runs and predictions. No torch, no Qt, no napari.
+
+`Project` is the way in; `LabelStore` holds the labels of one image; `Round` says what a round of annotating brought.
+"""
+
+from napari_ctxseg.project.adding import NewImage
+from napari_ctxseg.project.chunks import DamagedChunkError
+from napari_ctxseg.project.folder import Project
+from napari_ctxseg.project.generations import Changes, Generation, Saved
+from napari_ctxseg.project.importing import Import, from_dataset_json, from_files
+from napari_ctxseg.project.locks import Lock, LockedError
+from napari_ctxseg.project.manifest import is_project, restore
+from napari_ctxseg.project.marks import SliceMarks
+from napari_ctxseg.project.mend import repair
+from napari_ctxseg.project.merge import merge
+from napari_ctxseg.project.places import unnamed_projects
+from napari_ctxseg.project.predictions import Prediction, find_predictions, write_prediction
+from napari_ctxseg.project.progress import begin_round, finish_round
+from napari_ctxseg.project.rounds import GAIN, Round, Scores, helped, load_rounds, new_id, save_round
+from napari_ctxseg.project.runs import RunEntry, all_runs, find_run, lock_run, next_run
+from napari_ctxseg.project.schema import ClassSpec, ImageEntry, ProjectSpec, SplitSpec
+from napari_ctxseg.project.store import LabelStore
+
+__all__ = [
+    "Import",
+    "from_dataset_json",
+    "from_files",
+    "merge",
+    "repair",
+    "begin_round",
+    "finish_round",
+    "GAIN",
+    "Changes",
+    "ClassSpec",
+    "DamagedChunkError",
+    "Generation",
+    "ImageEntry",
+    "LabelStore",
+    "Lock",
+    "LockedError",
+    "NewImage",
+    "Prediction",
+    "Project",
+    "ProjectSpec",
+    "Round",
+    "RunEntry",
+    "Saved",
+    "Scores",
+    "SliceMarks",
+    "SplitSpec",
+    "all_runs",
+    "find_predictions",
+    "find_run",
+    "helped",
+    "is_project",
+    "load_rounds",
+    "lock_run",
+    "new_id",
+    "next_run",
+    "restore",
+    "save_round",
+    "unnamed_projects",
+    "write_prediction",
+]
