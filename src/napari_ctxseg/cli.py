@@ -150,17 +150,51 @@ def evaluate(
     classes: Annotated[
         str | None, typer.Option(help="Names and values; left out: as the prediction's run had them.")
     ] = None,
-    foreground: Annotated[
-        bool, typer.Option("--foreground", help="Every label above 0 is one class.")
-    ] = False,
+    foreground: Foreground = False,
+    measures: Annotated[
+        str | None,
+        typer.Option(
+            help="Measures or groups of them with commas between: overlap, surface, skeleton, detection, all. Left out: "
+            "dice,iou,precision,recall,hausdorff,hd95."
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(help="Of the surface Dice, in the unit of the spacing; left out: the finest spacing."),
+    ] = None,
+    sizes: Annotated[
+        str | None,
+        typer.Option(help="Objects below the first are small, from the second on large; left out: 100,1000."),
+    ] = None,
+    size_unit: Annotated[
+        str, typer.Option(help="Of --sizes: px counts voxels, world takes areas and volumes by the spacing.")
+    ] = "px",
+    overlap: Annotated[
+        float, typer.Option(help="An object is found if more than this share of its voxels is.")
+    ] = 0.0,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write to: .json .csv .md .tex; the table is printed as well.")
+    ] = None,
+    form: Annotated[
+        str | None, typer.Option("--format", help="json, csv, markdown or latex instead of the table.")
+    ] = None,
+    per_case: Annotated[bool, typer.Option("--per-case", help="Also print a table of the cases.")] = False,
     json_: Json = False,
 ) -> None:
-    """Compare predictions with references: Dice, IoU, precision, recall, Hausdorff distances."""
+    """Compare predictions with references: overlap, surface distances, centrelines, objects found and missed."""
     with report.errors(json_):
         from napari_ctxseg.commands import evaluate as command
+        from napari_ctxseg.evaluation.tables import evaluation_text
 
-        result = command.evaluate(pred, ref, classes=classes, foreground=foreground)
-        report.scores(result, as_json=json_)
+        how = command.chosen(measures, tolerance=tolerance, sizes=sizes, size_unit=size_unit, overlap=overlap)
+        wanted = command.form_of(form, out)
+        result = command.evaluate(pred, ref, classes=classes, foreground=foreground, chosen=how)
+        if out is not None and wanted is not None:
+            command.write(result, wanted, out)
+        elif wanted is not None:
+            report.print_text(evaluation_text(result, wanted))
+            return
+        report.scores(result, as_json=json_, per_case=per_case)
 
 
 @app.command()
