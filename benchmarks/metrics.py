@@ -2,8 +2,8 @@
 
 Ours is the whole call of `evaluate_case` from label arrays: masks, bounding box, counts, and Hausdorff, HD95, average and
 maximum symmetric surface distance and surface Dice. MONAI's is `compute_hausdorff_distance(percentile=95)` from one-hot
-masks that are made before the clock starts. Both take turns in one process on one thread; the ratio of the medians is printed and
-has to be at most 1. The two HD95 are compared in the same run. Results go to ``results/metrics.json``.
+masks that are made before the clock starts. Both take turns in one process on one thread; the ratio of the medians is
+printed and has to be at most 1. The two HD95 are compared in the same run. Results go to ``results/metrics.json``.
 """
 
 from __future__ import annotations
