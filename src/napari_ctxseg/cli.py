@@ -9,7 +9,24 @@ from typing import Annotated, Any
 import typer
 
 from napari_ctxseg.commands import report
-from napari_ctxseg.config import PRESETS, loss_kinds, method_kinds, network_kinds
+from napari_ctxseg.commands.options import (
+    Annotation,
+    Background,
+    Classes,
+    Device,
+    Foreground,
+    Group,
+    Json,
+    Measures,
+    Overlap,
+    Places,
+    Preset,
+    Sizes,
+    SizeUnit,
+    Threads,
+    Tolerance,
+)
+from napari_ctxseg.config import loss_kinds, method_kinds, network_kinds
 from napari_ctxseg.io import MAP_SUFFIXES
 
 app = typer.Typer(
@@ -21,21 +38,6 @@ app = typer.Typer(
 )
 
 LOSSES, NETWORKS, METHODS = loss_kinds(), network_kinds(), method_kinds()
-Places = Annotated[
-    list[str] | None, typer.Option(help="Folder, pattern, file, or @list.txt; may be repeated.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text.")]
-Classes = Annotated[
-    str | None, typer.Option(help="Names and values, LV=1,myo=2. Other values are background.")
-]
-Foreground = Annotated[bool, typer.Option("--foreground", help="Every label above 0 is one class.")]
-Annotation = Annotated[str | None, typer.Option(help="full, masks or scribbles: what an unpainted 0 means.")]
-Background = Annotated[int | None, typer.Option(help="With scribbles: the value painted for background.")]
-Preset = Annotated[
-    str | None, typer.Option(help=f"Settings of the loss: {', '.join(PRESETS)}, where it has them.")
-]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")]
-Threads = Annotated[int | None, typer.Option(help="CPU threads; all cores when left out.")]
 
 
 @app.command()
@@ -54,9 +56,7 @@ def train(
     classes: Classes = None,
     foreground: Foreground = False,
     annotation: Annotation = None,
-    group: Annotated[
-        str | None, typer.Option(help="Regular expression that finds the patient in a file name.")
-    ] = None,
+    group: Group = None,
     minutes: Annotated[
         float | None, typer.Option(help="Time to train for; turned into steps after 20 timed ones.")
     ] = None,
@@ -151,27 +151,11 @@ def evaluate(
         str | None, typer.Option(help="Names and values; left out: as the prediction's run had them.")
     ] = None,
     foreground: Foreground = False,
-    measures: Annotated[
-        str | None,
-        typer.Option(
-            help="Measures or groups of them with commas between: overlap, surface, skeleton, detection, all. Left out: "
-            "dice,iou,precision,recall,hausdorff,hd95."
-        ),
-    ] = None,
-    tolerance: Annotated[
-        float | None,
-        typer.Option(help="Of the surface Dice, in the unit of the spacing; left out: the finest spacing."),
-    ] = None,
-    sizes: Annotated[
-        str | None,
-        typer.Option(help="Objects below the first are small, from the second on large; left out: 100,1000."),
-    ] = None,
-    size_unit: Annotated[
-        str, typer.Option(help="Of --sizes: px counts voxels, world takes areas and volumes by the spacing.")
-    ] = "px",
-    overlap: Annotated[
-        float, typer.Option(help="An object is found if more than this share of its voxels is.")
-    ] = 0.0,
+    measures: Measures = None,
+    tolerance: Tolerance = None,
+    sizes: Sizes = None,
+    size_unit: SizeUnit = "px",
+    overlap: Overlap = 0.0,
     out: Annotated[
         Path | None, typer.Option(help="File to write to: .json .csv .md .tex; the table is printed as well.")
     ] = None,
@@ -195,6 +179,96 @@ def evaluate(
             report.print_text(evaluation_text(result, wanted))
             return
         report.scores(result, as_json=json_, per_case=per_case)
+
+
+@app.command()
+def compare(
+    more_seeds: Annotated[list[int] | None, typer.Argument(hidden=True)] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the comparison: a new one.")] = None,
+    plan: Annotated[
+        Path | None, typer.Option(help="YAML file with the whole plan, instead of the options below.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with the comparison in this folder, where it stood.")
+    ] = None,
+    report_: Annotated[
+        Path | None, typer.Option("--report", help="Only write the report of this folder anew.")
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="With --resume: do runs that failed again.")
+    ] = False,
+    images: Places = None,
+    labels: Places = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file with the settings that all runs share.")
+    ] = None,
+    losses: Annotated[str | None, typer.Option(help="Losses to compare, with commas between.")] = None,
+    methods: Annotated[str | None, typer.Option(help="Training methods to compare.")] = None,
+    networks: Annotated[str | None, typer.Option(help="Networks to compare.")] = None,
+    variant: Annotated[
+        list[str] | None, typer.Option(help="A variant in YAML, 'NAME: {loss: {kind: focal, gamma: 3}}'.")
+    ] = None,
+    sweep: Annotated[
+        list[str] | None, typer.Option(help="Values of one field, loss.radius=2,5,10, of all that have it.")
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Parts the patients are dealt into; each is tested once.")
+    ] = None,
+    test: Annotated[
+        str | None, typer.Option(help="Or: patients that are only tested, with commas between.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Seeds, for instance --seeds 0 1 2.")] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Variant the others are compared with; left out: the first.")
+    ] = None,
+    primary: Annotated[str | None, typer.Option(help="The measure that is tested; left out: dice.")] = None,
+    paired_test: Annotated[
+        str | None, typer.Option(help="wilcoxon (signed ranks, exact) or signs (permutation).")
+    ] = None,
+    measures: Measures = None,
+    tolerance: Tolerance = None,
+    sizes: Sizes = None,
+    size_unit: SizeUnit = "px",
+    overlap: Overlap = 0.0,
+    dims: Annotated[int | None, typer.Option(help="2: slice by slice. 3: whole volumes.")] = None,
+    classes: Classes = None,
+    foreground: Foreground = False,
+    group: Group = None,
+    minutes: Annotated[float | None, typer.Option(help="Training time of each run.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps of each run.")] = None,
+    device: Device = None,
+    threads: Threads = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Any field that all runs share.")] = None,
+    json_: Json = False,
+) -> None:
+    """Compare losses, methods or networks on your data: same patients, patches and budget, honest statistics."""
+    with report.errors(json_):
+        from napari_ctxseg.commands import compare as command
+
+        chosen, folder = command.from_options(
+            {"out": out, "plan": plan, "resume": resume, "report": report_},
+            run={
+                "config": config, "classes": classes, "set": set_, "data.images": images, "data.labels": labels,
+                "data.group": group, "data.foreground": foreground or None, "network.dims": dims,
+                "budget.minutes": minutes, "budget.steps": steps,
+                "device.accelerator": device, "device.threads": threads,
+            },
+            axes=(("loss", losses), ("method", methods), ("network", networks)),
+            variants=variant or [], sweeps=sweep or [],
+            more={
+                "folds": folds, "test": test, "seeds": None if seeds is None else [seeds, *(more_seeds or [])],
+                "reference": reference, "primary": primary, "paired_test": paired_test,
+            },
+            measuring={
+                "measures": measures, "tolerance": tolerance, "sizes": sizes, "size_unit": size_unit, "overlap": overlap,
+            },
+        )  # fmt: skip
+        if report_ is not None:
+            command.write_report(folder, as_json=json_)
+        else:
+            command.compare(
+                chosen, folder, resume=resume is not None, retry_failed=retry_failed, as_json=json_
+            )
 
 
 @app.command()

@@ -41,6 +41,7 @@ FLOOR = (
     "io",
     "phantom",
     "evaluation",
+    "compare",
 )
 
 COMMANDS = ("pip install uv && uv run ctxseg demo", "pip install uv && uv run pytest")
