@@ -158,8 +158,8 @@ def plan(files, losses, steps=6, seeds=(3, 4)):
     chosen, _ = command.from_options(
         {"out": Path("unused"), "plan": None, "resume": None, "report": None},
         run={
-            "config": None, "classes": "blob=7",
-            "data.images": [str(files / "images")], "data.labels": [str(files / "labels")], "data.group": r"P\d", "budget.steps": steps, "device.threads": 1, "set": list(FAST[3::2]),
+            "config": None, "classes": "blob=7", "data.group": r"P\d", "budget.steps": steps, "device.threads": 1,
+            "data.images": [str(files / "images")], "data.labels": [str(files / "labels")], "set": list(FAST[3::2]),
         },
         axes=[("loss", losses)], variants=[], sweeps=[], more={"folds": 2, "seeds": list(seeds)},
         measuring={"measures": "dice"},
