@@ -65,7 +65,9 @@ def from_options(
         Naming the option that is wrong.
     """
     given = [name for name in ("plan", "resume", "report") if places[name] is not None]
-    options = [*run.values(), *(text for _, text in axes), *variants, *sweeps, *more.values()]
+    # What is missing here has a default, so that it cannot be told whether it was given.
+    measured = [measuring.get(name) for name in ("measures", "tolerance", "sizes")]
+    options = [*run.values(), *(text for _, text in axes), *variants, *sweeps, *more.values(), *measured]
     if len(given) > 1 or (given and any(value not in (None, [], ()) for value in options)):
         raise InputError(
             f"--{given[0]}", "holds the whole plan; other options cannot be added", "Leave them out"

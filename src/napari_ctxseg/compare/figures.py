@@ -65,6 +65,10 @@ def _figure(height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def _legend(axes: Axes) -> None:
+    axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))  # on no data
+
+
 def boxes(report: Mapping[str, Any]) -> Figure | None:
     """Patients' values of the primary measure: a box for each variant, a point for each patient."""
     shown = [v for v in report["variants"] if v["patients"]]
@@ -100,7 +104,7 @@ def curves(report: Mapping[str, Any]) -> Figure | None:
         axes.plot(*_mean_curve(runs), color=color, linewidth=2, label=variant["name"])
     axes.set_xlabel("minutes of training")
     axes.set_ylabel(next(c["name"] for v in shown for c in v["curves"]) or "Dice")
-    axes.legend(frameon=False, fontsize="small")
+    _legend(axes)
     return figure
 
 
@@ -155,5 +159,5 @@ def sweep(report: Mapping[str, Any]) -> Figure | None:
         axes.minorticks_off()
     axes.set_xlabel(points[0]["field"])
     axes.set_ylabel(f"{report['primary']}, mean and 95 % interval over {report['unit']}")
-    axes.legend(frameon=False, fontsize="small")
+    _legend(axes)
     return figure
