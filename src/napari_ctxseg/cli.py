@@ -8,8 +8,26 @@ from typing import Annotated, Any
 
 import typer
 
-from napari_ctxseg.commands import project_app, report
-from napari_ctxseg.config import PRESETS, loss_kinds, method_kinds, network_kinds
+from napari_ctxseg.commands import compare_app, project_app, report
+from napari_ctxseg.commands.options import (
+    Annotation,
+    Background,
+    Classes,
+    Device,
+    Foreground,
+    Group,
+    Json,
+    Measures,
+    Overlap,
+    Places,
+    Preset,
+    Roots,
+    Sizes,
+    SizeUnit,
+    Threads,
+    Tolerance,
+)
+from napari_ctxseg.config import loss_kinds, method_kinds, network_kinds
 from napari_ctxseg.io import MAP_SUFFIXES
 
 app = typer.Typer(
@@ -21,26 +39,8 @@ app = typer.Typer(
 )
 
 app.add_typer(project_app.app)
+app.command()(compare_app.compare)
 LOSSES, NETWORKS, METHODS = loss_kinds(), network_kinds(), method_kinds()
-Places = Annotated[
-    list[str] | None, typer.Option(help="Folder, pattern, file, or @list.txt; may be repeated.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text.")]
-Classes = Annotated[
-    str | None, typer.Option(help="Names and values, LV=1,myo=2. Other values are background.")
-]
-Foreground = Annotated[bool, typer.Option("--foreground", help="Every label above 0 is one class.")]
-Annotation = Annotated[str | None, typer.Option(help="full, masks or scribbles: what an unpainted 0 means.")]
-Background = Annotated[int | None, typer.Option(help="With scribbles: the value painted for background.")]
-Preset = Annotated[
-    str | None, typer.Option(help=f"Settings of the loss: {', '.join(PRESETS)}, where it has them.")
-]
-Roots = Annotated[
-    list[str] | None,
-    typer.Option("--root", help="NAME=DIR: where this machine keeps a folder that a project refers to."),
-]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")]
-Threads = Annotated[int | None, typer.Option(help="CPU threads; all cores when left out.")]
 
 
 @app.command()
@@ -67,9 +67,7 @@ def train(
     classes: Classes = None,
     foreground: Foreground = False,
     annotation: Annotation = None,
-    group: Annotated[
-        str | None, typer.Option(help="Regular expression that finds the patient in a file name.")
-    ] = None,
+    group: Group = None,
     minutes: Annotated[
         float | None, typer.Option(help="Time to train for; turned into steps after 20 timed ones.")
     ] = None,
@@ -210,17 +208,35 @@ def evaluate(
     classes: Annotated[
         str | None, typer.Option(help="Names and values; left out: as the prediction's run had them.")
     ] = None,
-    foreground: Annotated[
-        bool, typer.Option("--foreground", help="Every label above 0 is one class.")
-    ] = False,
+    foreground: Foreground = False,
+    measures: Measures = None,
+    tolerance: Tolerance = None,
+    sizes: Sizes = None,
+    size_unit: SizeUnit = "px",
+    overlap: Overlap = 0.0,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write to: .json .csv .md .tex; the table is printed as well.")
+    ] = None,
+    form: Annotated[
+        str | None, typer.Option("--format", help="json, csv, markdown or latex instead of the table.")
+    ] = None,
+    per_case: Annotated[bool, typer.Option("--per-case", help="Also print a table of the cases.")] = False,
     json_: Json = False,
 ) -> None:
-    """Compare predictions with references: Dice, IoU, precision, recall, Hausdorff distances."""
+    """Compare predictions with references: overlap, surface distances, centrelines, objects found and missed."""
     with report.errors(json_):
         from napari_ctxseg.commands import evaluate as command
+        from napari_ctxseg.evaluation.tables import evaluation_text
 
-        result = command.evaluate(pred, ref, classes=classes, foreground=foreground)
-        report.scores(result, as_json=json_)
+        how = command.chosen(measures, tolerance=tolerance, sizes=sizes, size_unit=size_unit, overlap=overlap)
+        wanted = command.form_of(form, out)
+        result = command.evaluate(pred, ref, classes=classes, foreground=foreground, chosen=how)
+        if out is not None and wanted is not None:
+            command.write(result, wanted, out)
+        elif wanted is not None:
+            report.print_text(evaluation_text(result, wanted))
+            return
+        report.scores(result, as_json=json_, per_case=per_case)
 
 
 @app.command()

@@ -220,10 +220,20 @@ def training_cases(data: DataConfig) -> list[Case]:
     FileError, InputError
         Naming the first file or pair that is wrong.
     """
+    return read_cases(training_pairs(data), data)
+
+
+def training_pairs(data: DataConfig) -> list[Pair]:
+    """Find and pair everything that a configuration names.
+
+    Raises
+    ------
+    InputError
+        Naming the first file or pair that is wrong.
+    """
     if not data.images or not data.labels:
         raise InputError("data", "names no images or no labels", "Give --images and --labels")
-    pairs = pair_files(find_files(data.images), find_files(data.labels, "label files"))
-    return read_cases(pairs, data)
+    return pair_files(find_files(data.images), find_files(data.labels, "label files"))
 
 
 def _stacked(images: list[Image], pair: Pair) -> Image:

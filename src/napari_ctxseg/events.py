@@ -207,6 +207,30 @@ def _bytes(number: int) -> str:
 
 
 @dataclass(frozen=True)
+class CellStarted(Event):
+    """A run of a comparison begins: the `number`-th of `total`."""
+
+    variant: str
+    fold: int
+    seed: int
+    number: int
+    total: int
+
+
+@dataclass(frozen=True)
+class CellDone(Event):
+    """A run of a comparison has ended; `error` is empty unless it failed. `repeated`: it had been done before."""
+
+    variant: str
+    fold: int
+    seed: int
+    number: int
+    total: int
+    error: str
+    repeated: bool
+
+
+@dataclass(frozen=True)
 class JobFailed(Event):
     """A job ended with an error. `remedy` may be empty; `log` is the path of the traceback."""
 

@@ -277,3 +277,44 @@ def test_fields_set_by_name() -> None:
     for text in ("lr", "=3", "seed.x.y=1"):
         with pytest.raises(InputError):
             set_fields({"seed": 3}, [text])
+
+
+def test_measures_and_tables_on_the_command_line(files: Path, tmp_path: Path) -> None:
+    same = ("evaluate", "--pred", files / "labels", "--ref", files / "labels", "--foreground")
+    plain = json.loads(ctxseg(*same, "--json").stdout)
+    measures = ["dice", "iou", "precision", "recall", "hausdorff", "hd95", "unit"]
+    assert list(plain["mean"]) == measures
+    assert list(plain["cases"][0]["classes"]["foreground"]) == [
+        *measures[:-1],
+        "predicted",
+        "reference",
+        "unit",
+    ]
+    chosen = json.loads(ctxseg(*same, "--measures", "cldice,detection,dice", "--json").stdout)
+    assert list(chosen["mean"])[:3] == ["dice", "cldice", "seg"]
+    assert chosen["mean"]["lesion_f1"] == chosen["mean"]["cldice"] == 1
+    for name, start in (
+        ("t.csv", "case,class,dice"),
+        ("t.md", "5 cases"),
+        ("t.tex", "% 5 cases"),
+        ("t.json", "{"),
+    ):
+        done = ctxseg(*same, "--out", tmp_path / name)
+        assert done.exit_code == 0, done.stderr
+        assert (tmp_path / name).read_text().startswith(start)
+    printed = ctxseg(*same, "--format", "csv")
+    assert printed.stdout == (tmp_path / "t.csv").read_text()
+    assert "P0_0" in ctxseg(*same, "--per-case").stdout
+    for words, text in (
+        (("--measures", "dise"), "'dise' is no measure"),
+        (("--sizes", "9,3"), "rising numbers"),
+        (("--sizes", "a"), "rising numbers"),
+        (("--size-unit", "cm"), "px or world"),
+        (("--tolerance", "-1"), "is no length"),
+        (("--overlap", "1"), "is no share"),
+        (("--format", "xml"), "is no format"),
+        (("--out", tmp_path / "t.doc"), "has no suffix of a table"),
+    ):
+        done = ctxseg(*same, *words)
+        assert done.exit_code == 1
+        assert text in done.stderr, (words, done.stderr)

@@ -42,6 +42,7 @@ FLOOR = (
     "phantom",
     "evaluation",
     "project",
+    "compare",
 )
 
 COMMANDS = ("pip install uv && uv run ctxseg demo", "pip install uv && uv run pytest")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,10 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_ctxseg import dataset, io
+from napari_ctxseg.atomic import write_bytes_atomic
 from napari_ctxseg.commands.predict import RECORD
 from napari_ctxseg.commands.settings import parse_classes
 from napari_ctxseg.errors import InputError
-from napari_ctxseg.evaluation.metrics import evaluate_case, summarise
+from napari_ctxseg.evaluation.metrics import (
+    MEASURES,
+    MeasureOptions,
+    chosen_measures,
+    evaluate_case,
+    summarise,
+)
+from napari_ctxseg.evaluation.tables import FORMATS, SUFFIXES, evaluation_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence, Set
@@ -22,8 +31,63 @@ if TYPE_CHECKING:
     from napari_ctxseg.image import Image
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """Which measures, and how."""
+
+    measures: tuple[str, ...] = MEASURES
+    options: MeasureOptions = field(default_factory=MeasureOptions)
+
+
+def chosen(
+    measures: str | None = None,
+    *,
+    tolerance: float | None = None,
+    sizes: str | None = None,
+    size_unit: str = "px",
+    overlap: float = 0.0,
+) -> Chosen:
+    """Measures and their options as the command line gives them.
+
+    Raises
+    ------
+    InputError
+        Naming the option that is wrong.
+    """
+    try:
+        names = chosen_measures([name for name in (measures or "").split(",") if name.strip()])
+    except ValueError as error:
+        raise InputError(
+            f"--measures {measures}", str(error), "Write for instance dice,hd95,cldice"
+        ) from error
+    limits = MeasureOptions().sizes
+    if sizes is not None:
+        try:
+            small, large = map(float, sizes.split(","))
+        except ValueError:
+            small, large = 1.0, 0.0
+        if not 0 < small <= large:
+            raise InputError(f"--sizes {sizes}", "is not two rising numbers", "Write for instance 100,1000")
+        limits = small, large
+    if size_unit not in ("px", "world"):
+        raise InputError(f"--size-unit {size_unit}", "is no unit of sizes", "Write px or world")
+    if tolerance is not None and not 0 <= tolerance < math.inf:
+        raise InputError(
+            f"--tolerance {tolerance}", "is no length", "Give 0 or more, in the unit of the spacing"
+        )
+    if not 0 <= overlap < 1:
+        raise InputError(f"--overlap {overlap}", "is no share", "Give 0 or more, below 1")
+    options = MeasureOptions(tolerance, overlap=overlap, sizes=limits, physical=size_unit == "world")
+    return Chosen(names, options)
+
+
 def evaluate(
-    pred: Sequence[str], ref: Sequence[str], *, classes: str | None, foreground: bool
+    pred: Sequence[str],
+    ref: Sequence[str],
+    *,
+    classes: str | None,
+    foreground: bool,
+    chosen: Chosen | None = None,
 ) -> dict[str, Any]:
     """Compare label files.
 
@@ -37,10 +101,11 @@ def evaluate(
     CtxsegError
         If nothing can be compared, or shapes differ.
     """
+    how = chosen or Chosen()
     predictions = dataset.find_files(pred, "predicted label files")
     regions = {} if classes is not None or foreground else _recorded(pred).regions
     if regions:
-        return _evaluate_regions(predictions, ref, regions)
+        return _evaluate_regions(predictions, ref, regions, how)
     pairs = dataset.pair_files(
         predictions, _references(predictions, dataset.find_files(ref, "reference label files"))
     )
@@ -56,14 +121,40 @@ def evaluate(
         _check_shapes(name, guess, truth)
         a, b = (np.minimum(image.array, 1) if foreground else image.array for image in (guess, truth))
         table = {"foreground": 1} if foreground else values
-        cases[name] = evaluate_case(a, b, table, truth.spacing, truth.unit)
+        cases[name] = evaluate_case(
+            a, b, table, truth.spacing, truth.unit, measures=how.measures, options=how.options
+        )
     result = summarise(cases).to_json()
     result["notes"] = _unpaired(ref, {pair.label for pair in pairs})
     return result
 
 
+def form_of(form: str | None, out: Path | None) -> str | None:
+    """Format that was asked for, by name or by the file's suffix; None where nothing was.
+
+    Raises
+    ------
+    InputError
+        If there is no such format.
+    """
+    if form is not None and form not in FORMATS:
+        raise InputError(f"--format {form}", "is no format", f"There are: {', '.join(FORMATS)}")
+    if form is None and out is not None:
+        form = SUFFIXES.get(out.suffix.lower())
+        if form is None:
+            raise InputError(
+                out, "has no suffix of a table", f"Name it {', '.join(SUFFIXES)}, or add --format"
+            )
+    return form
+
+
+def write(result: Mapping[str, Any], form: str, out: Path) -> None:
+    """Write an evaluation to a file, which is replaced if it is there."""
+    write_bytes_atomic(out, evaluation_text(result, form).encode())
+
+
 def _evaluate_regions(
-    predictions: Sequence[Path], ref: Sequence[str], regions: Mapping[str, Sequence[int]]
+    predictions: Sequence[Path], ref: Sequence[str], regions: Mapping[str, Sequence[int]], how: Chosen
 ) -> dict[str, Any]:
     """Compare files of regions with such files, or with labels of the values that the regions are made of."""
     found = _by_region(predictions, regions)
@@ -82,7 +173,10 @@ def _evaluate_regions(
             truth = labels or io.read_labels(_given(drawn[f"{name}_{region}"]))
             _check_shapes(name, guess, truth)
             mask = np.isin(truth.array, list(values)) if whole else truth.array > 0
-            scores = evaluate_case(guess.array > 0, mask, {region: 1}, truth.spacing, truth.unit)
+            scores = evaluate_case(
+                guess.array > 0, mask, {region: 1}, truth.spacing, truth.unit,
+                measures=how.measures, options=how.options,
+            )  # fmt: skip
             cases.setdefault(name, {}).update(scores)
     result = summarise(cases).to_json()
     result["notes"] = _unpaired(ref, set(whole.values()) or set(drawn.values()))

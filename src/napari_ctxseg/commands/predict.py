@@ -7,7 +7,6 @@ import json
 import os
 import re
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,22 +16,16 @@ from napari_ctxseg.atomic import write_bytes_atomic
 from napari_ctxseg.commands import report
 from napari_ctxseg.config import DataConfig, DeviceConfig, from_yaml
 from napari_ctxseg.errors import CtxsegError, InputError
-from napari_ctxseg.events import PredictionBlock, PredictionProgress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
-    from napari_ctxseg.cases import Case
     from napari_ctxseg.image import Image
-    from napari_ctxseg.inference.predictor import Model
+    from napari_ctxseg.inference import Model, Predicted
 
 #: Beside the predicted label files: which run made them and what their values mean.
 RECORD = "predictions.json"
-#: What a second stage gives besides labels.
-MAPS = ("probabilities", "fn", "fp")
 
 
 def predict(
@@ -59,7 +52,7 @@ def predict(
         If the run cannot be loaded, the folder not written, or no file be found.
     """
     paths = dataset.find_files(files)
-    from napari_ctxseg.inference import load_model
+    from napari_ctxseg.inference import load_model, predict_case
 
     model = load_model(
         run, DeviceConfig.model_validate({"accelerator": device or "auto", "threads": threads})
@@ -92,56 +85,6 @@ def predict(
     if failed and not as_json:
         report.print_line(f"{len(failed)} of {len(pairs)} images could not be predicted")
     return len(failed)
-
-
-@dataclass
-class Predicted:
-    """All blocks of one case put together.
-
-    Parameters
-    ----------
-    labels : ndarray, shape ``case.image.spatial_shape``
-        Class values; masks of the regions have one axis more in front.
-    regions : bool
-        Whether there are regions.
-    maps : dict of str to ndarray, shape ``(K, *S)``
-        Probabilities and error masks by their names, background first if there is one; empty without a second stage.
-    """
-
-    labels: NDArray[Any]
-    maps: dict[str, NDArray[Any]]
-    regions: bool = False
-
-    @property
-    def layers(self) -> list[NDArray[Any]]:
-        """What goes into a file of its own: the labels, or each region's mask."""
-        return list(self.labels) if self.regions else [self.labels]
-
-
-def predict_case(model: Any, case: Case, show: Callable[[float], None] = lambda share: None) -> Predicted:
-    """Predict one case; `show` is told the share of the image that is done."""
-    from napari_ctxseg.inference import predict as events
-
-    shape = case.image.spatial_shape
-    found: Predicted | None = None
-    for event in events(model, case):
-        if isinstance(event, PredictionProgress | PredictionBlock):
-            show(event.done)
-        if isinstance(event, PredictionBlock):
-            parts = {name: getattr(event, name) for name in MAPS if getattr(event, name) is not None}
-            if found is None:
-                maps = {name: np.zeros((len(part), *shape), part.dtype) for name, part in parts.items()}
-                front = (len(event.regions),) if event.regions else ()
-                found = Predicted(np.zeros((*front, *shape), event.labels.dtype), maps, bool(front))
-            count = event.labels.shape[-len(shape)]
-            rows = slice(None) if len(shape) == 2 else slice(event.start, event.start + count)
-            where = (slice(None), rows) if event.regions else rows
-            found.labels[where] = event.labels
-            for name, part in parts.items():
-                found.maps[name][:, rows] = part
-    if found is None:
-        raise InputError(case.name, "gave no prediction", "This is a fault of ours: please report it")
-    return found
 
 
 def _write_maps(target: Path, found: Predicted, model: Model, image: Image) -> None:

@@ -294,7 +294,8 @@ def lines(values: Mapping[str, Any]) -> list[str]:
     for row in images:
         labelled = sum(row.get("labelled", {}).values())
         text.append(
-            f"  {row['name']}  {'x'.join(map(str, row['shape']))}  {row['role']}  {labelled} slice{'' if labelled == 1 else 's'} labelled"
+            f"  {row['name']}  {'x'.join(map(str, row['shape']))}  {row['role']}  "
+            f"{labelled} slice{'' if labelled == 1 else 's'} labelled"
         )
         text += [f"    ! {problem}" for problem in row["problems"]]
     text += [

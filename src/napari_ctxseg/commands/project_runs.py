@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from napari_ctxseg.cases import Case
 from napari_ctxseg.commands import report
-from napari_ctxseg.commands.predict import predict_case
 from napari_ctxseg.commands.train import needs_first, stop_on_signal
 from napari_ctxseg.config import DeviceConfig, RunConfig, from_yaml
 from napari_ctxseg.errors import CtxsegError, InputError
@@ -147,7 +146,7 @@ def predict(
     chosen, failed = find_run(path, run), 0
     with Project.open(path, roots, read_only=True) as project:
         entries = [project.spec.entry(name) for name in names] or list(project.spec.images)
-        from napari_ctxseg.inference import load_model
+        from napari_ctxseg.inference import load_model, predict_case
 
         settings = {"accelerator": device or "auto", "threads": threads}
         model = load_model(chosen.path, DeviceConfig.model_validate(settings))

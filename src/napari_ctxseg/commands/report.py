@@ -21,6 +21,7 @@ from rich.progress import (
 )
 
 from napari_ctxseg.errors import CtxsegError
+from napari_ctxseg.evaluation.tables import case_rows, number
 from napari_ctxseg.events import (
     BudgetSet,
     CheckpointSaved,
@@ -67,6 +68,11 @@ def _complain(text: str, as_json: bool) -> None:
 def print_line(text: str) -> None:
     """One line for the person."""
     typer.echo(text)
+
+
+def print_text(text: str) -> None:
+    """Text that ends its own lines."""
+    typer.echo(text, nl=False)
 
 
 def print_json(record: Any) -> None:
@@ -124,8 +130,8 @@ def describe(event: Event) -> str:
     if isinstance(event, BudgetSet):
         return f"{event.seconds_per_step:.2f} s a step: {event.steps} steps"
     if isinstance(event, EpochEnd):
-        classes = ", ".join(f"{name} {_number(value)}" for name, value in event.dice.items())
-        return f"step {event.step}: {event.curve} {_number(event.mean)} ({classes}){'  best so far' if event.best else ''}"
+        classes = ", ".join(f"{name} {number(value)}" for name, value in event.dice.items())
+        return f"step {event.step}: {event.curve} {number(event.mean)} ({classes}){'  best so far' if event.best else ''}"
     if isinstance(event, Note):
         return f"{'! ' if event.level == 'warning' else ''}{event.text}"
     if isinstance(event, RunFinished):
@@ -134,11 +140,7 @@ def describe(event: Event) -> str:
     return ""
 
 
-def _number(value: float | None, digits: int = 3) -> str:
-    return "n/a" if value is None else f"{value:.{digits}f}"
-
-
-def scores(result: Mapping[str, Any], *, as_json: bool) -> None:
+def scores(result: Mapping[str, Any], *, as_json: bool, per_case: bool = False) -> None:
     """Print an evaluation."""
     if as_json:
         print_json(result)
@@ -152,9 +154,15 @@ def scores(result: Mapping[str, Any], *, as_json: bool) -> None:
     for column in ("class", *measures, "n/a", "missed"):
         table.add_column(column)
     for name, values in result["classes"].items():
-        cells = [_number(values.get(m)) for m in measures]
+        cells = [number(values.get(m)) for m in measures]
         table.add_row(name, *cells, str(values.get("absent", "")), str(values.get("missed", "")))
-    table.add_row("mean", *[_number(result["mean"][m]) for m in measures], "", "")
+    table.add_row("mean", *[number(result["mean"][m]) for m in measures], "", "")
     console.print(table)
+    if per_case:
+        header, rows = case_rows(result)
+        cases = Table(*header)
+        for row in rows:
+            cases.add_row(*[number(cell) for cell in row[:-1]])
+        console.print(cases)
     for note in result.get("notes", []):
         console.print(f"! {note}", markup=False)

@@ -56,11 +56,11 @@ def train(config: RunConfig | None, out: Path, *, resume: bool, as_json: bool) -
     cases = dataset.training_cases(config.data)
     from napari_ctxseg.training import fit
 
-    absolute = config.data.model_copy(
-        update={"images": _absolute(config.data.images), "labels": _absolute(config.data.labels)}
+    data = config.data.model_copy(
+        update={"images": absolute(config.data.images), "labels": absolute(config.data.labels)}
     )
     with stop_on_signal() as stop:
-        events = fit(config.updated(data=absolute), cases, out, stop=stop, resume=resume)
+        events = fit(config.updated(data=data), cases, out, stop=stop, resume=resume)
         if not (resume or as_json):
             events = needs_first(config, cases, events)
         finished = report.follow_training(events, as_json=as_json)
@@ -81,7 +81,7 @@ def needs_first(config: RunConfig, cases: Sequence[Case], events: Iterator[Event
     yield from events
 
 
-def _absolute(places: Sequence[str]) -> tuple[str, ...]:
+def absolute(places: Sequence[str]) -> tuple[str, ...]:
     """Places that still hold when the run is resumed from another folder."""
     return tuple(
         f"@{Path(p[1:]).absolute()}" if p.startswith("@") else str(Path(p).absolute()) for p in places

@@ -1,55 +1,121 @@
-"""Overlap and distance measures of predicted labels, per case and class, and their means."""
+"""Measures of predicted labels, per case and class, and their means.
+
+The measures themselves are in `overlap`, `surface`, `skeleton` and `detection`.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
-from scipy.spatial import cKDTree
+
+from napari_ctxseg.evaluation.detection import DETECTION, detection_measures, pieces_of
+from napari_ctxseg.evaluation.overlap import OVERLAP, Counts, overlap_measures
+from napari_ctxseg.evaluation.skeleton import SKELETON, cldice
+from napari_ctxseg.evaluation.surface import SURFACE, surface_distances, surface_measures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-#: Names of the measures, in the order they are shown.
+#: Names of the measures that are shown unless others are chosen, in this order.
 MEASURES = ("dice", "iou", "precision", "recall", "hausdorff", "hd95")
+#: All measures by what they cost.
+GROUPS = {"overlap": OVERLAP, "surface": SURFACE, "skeleton": SKELETON, "detection": DETECTION}
+ALL_MEASURES = tuple(name for names in GROUPS.values() for name in names)
 #: Those of them that are lengths.
-DISTANCES = ("hausdorff", "hd95")
+DISTANCES = ("hausdorff", "hd95", "assd", "mssd")
+#: Those of which less is better. The relative volume difference is best at 0 and has no direction.
+LESS_IS_BETTER = (*DISTANCES, "fpr", "fnr", "voe")
+#: Other names by which people ask for a measure.
+ALIASES = {"sensitivity": "recall", "hd": "hausdorff", "jaccard": "iou", "nsd": "surface_dice"}
+
+
+@dataclass(frozen=True)
+class MeasureOptions:
+    """What the measures leave open.
+
+    Parameters
+    ----------
+    tolerance : float, optional
+        Of the surface Dice, in the unit of the spacing; the finest spacing of the case when left out.
+    faces_only : bool
+        Whether pieces hang together by faces only, not by edges and corners.
+    overlap : float
+        A piece counts as found if more than this share of its voxels lies in the other mask.
+    sizes : tuple of two floats
+        Below the first a reference object is small, from the second on large.
+    physical : bool
+        Whether `sizes` are areas or volumes in the unit of the spacing instead of numbers of voxels.
+    """
+
+    tolerance: float | None = None
+    faces_only: bool = False
+    overlap: float = 0.0
+    sizes: tuple[float, float] = (100.0, 1000.0)
+    physical: bool = False
+
+
+def chosen_measures(names: Sequence[str]) -> tuple[str, ...]:
+    """Measures by their names, those of their groups, or ``all``; each once, in the order of `ALL_MEASURES`.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of measures, groups or aliases; nothing means `MEASURES`.
+
+    Raises
+    ------
+    ValueError
+        Naming the first that is none.
+    """
+    chosen: set[str] = set()
+    for given in names:
+        name = ALIASES.get(given.strip().lower(), given.strip().lower())
+        if name not in (*ALL_MEASURES, *GROUPS, "all", "default"):
+            raise ValueError(
+                f"{given!r} is no measure; there are {', '.join(ALL_MEASURES)}, the groups {', '.join(GROUPS)}, and all"
+            )
+        chosen |= set({"all": ALL_MEASURES, "default": MEASURES, **GROUPS}.get(name, (name,)))
+    return tuple(name for name in ALL_MEASURES if name in chosen) if chosen else MEASURES
 
 
 @dataclass(frozen=True)
 class ClassScores:
     """Measures of one class in one case. None stands for "not applicable".
 
-    A class in neither mask has no measures at all. A class in one mask only has Dice, IoU, precision and
-    recall 0 (0 / 0 counts as 0, so that leaving a structure out never lifts a mean) and no distances.
+    A class in neither mask has no measures at all. A class in one mask only has Dice and every other measure of
+    overlap at its worst (so that leaving a structure out never lifts a mean) and no distances; which are None even
+    then is said in `overlap_measures` and `detection_measures`.
 
     Parameters
     ----------
-    dice, iou, precision, recall : float or None
-        Between 0 and 1.
-    hausdorff, hd95 : float or None
-        In `unit`.
+    values : dict of str to float or None
+        The measures that were asked for; lengths in `unit`.
     predicted, reference : int
         Number of pixels or voxels of the class.
     unit : str
         Unit of the spacing.
     """
 
-    dice: float | None
-    iou: float | None
-    precision: float | None
-    recall: float | None
-    hausdorff: float | None
-    hd95: float | None
+    values: dict[str, float | None]
     predicted: int
     reference: int
     unit: str = "pixel"
+
+    def __getattr__(self, name: str) -> float | None:
+        """A measure that was asked for, by its name."""
+        if name not in ALL_MEASURES or name not in self.values:
+            raise AttributeError(name)
+        return self.values[name]
+
+    def to_json(self) -> dict[str, Any]:
+        """The measures and the counts beside each other, plain values for ``json.dumps``."""
+        return {**self.values, "predicted": self.predicted, "reference": self.reference, "unit": self.unit}
 
 
 @dataclass(frozen=True)
@@ -77,7 +143,7 @@ class Summary:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for ``json.dumps``; None becomes ``null``."""
-        return dataclasses.asdict(self)
+        return {"mean": self.mean, "classes": self.classes, "cases": self.cases}
 
 
 def evaluate_case(
@@ -86,6 +152,9 @@ def evaluate_case(
     values: Mapping[str, int],
     spacing: Sequence[float] | None = None,
     unit: str = "pixel",
+    *,
+    measures: Sequence[str] = MEASURES,
+    options: MeasureOptions | None = None,
 ) -> dict[str, ClassScores]:
     """Compare two label arrays.
 
@@ -99,6 +168,10 @@ def evaluate_case(
         One number per axis of `S`, in `unit`; ones when left out.
     unit : str
         Passed on to the scores.
+    measures : sequence of str
+        Some of `ALL_MEASURES`, as `chosen_measures` gives them. Only what they need is computed.
+    options : MeasureOptions, optional
+        What the measures leave open.
 
     Returns
     -------
@@ -108,8 +181,8 @@ def evaluate_case(
     Raises
     ------
     ValueError
-        If shapes or types do not fit, the spacing is not one positive number per axis, or two names share
-        a value.
+        If shapes or types do not fit, the spacing is not one positive number per axis, two names share a value, or a measure
+        does not exist.
 
     Notes
     -----
@@ -122,25 +195,56 @@ def evaluate_case(
     alike (MONAI would call every voxel of the slice boundary).
     """
     steps = _check(prediction, reference, values, spacing)
+    strange = set(measures) - set(ALL_MEASURES)
+    if strange:
+        raise ValueError(f"there is no measure {sorted(strange)[0]!r}")
     long_axes = [axis for axis, n in enumerate(prediction.shape) if n > 1]
     shape = tuple(prediction.shape[axis] for axis in long_axes) or (1,)
     steps = tuple(steps[axis] for axis in long_axes) or (1.0,)
     guess = _class_numbers(prediction, values).reshape(shape)
     truth = _class_numbers(reference, values).reshape(shape)
-    n = len(values) + 1
-    table = np.bincount(truth.ravel().astype(np.intp) * n + guess.ravel(), minlength=n * n).reshape(n, n)
-    boxes = zip(ndimage.find_objects(guess, n - 1), ndimage.find_objects(truth, n - 1), strict=True)
+    n = len(values)
+    boxes = zip(ndimage.find_objects(guess, n), ndimage.find_objects(truth, n), strict=True)
     scores = {}
-    for number, (name, (a, b)) in enumerate(zip(values, boxes, strict=True), start=1):
-        distances = None
-        if a is not None and b is not None:
-            box = tuple(slice(min(p.start, q.start), max(p.stop, q.stop)) for p, q in zip(a, b, strict=True))
-            distances = _hausdorff(guess[box] == number, truth[box] == number, steps)
-        overlap = int(table[number, number])
-        scores[name] = _scores(
-            overlap, int(table[:, number].sum()), int(table[number].sum()), distances, unit
-        )
+    for number, (name, pair) in enumerate(zip(values, boxes, strict=True), start=1):
+        known = [box for box in pair if box is not None]
+        if not known:
+            scores[name] = ClassScores(dict.fromkeys(measures), 0, 0, unit)
+            continue
+        # All that follows happens in the joint bounding box of the class: beyond it both masks are empty.
+        sides = zip(*known, strict=True)
+        box = tuple(slice(min(s.start for s in side), max(s.stop for s in side)) for side in sides)
+        masks = guess[box] == number, truth[box] == number
+        scores[name] = _class_scores(*masks, guess.size, steps, measures, options or MeasureOptions(), unit)
     return scores
+
+
+def _class_scores(
+    guess: NDArray[np.bool_],
+    truth: NDArray[np.bool_],
+    voxels: int,
+    steps: tuple[float, ...],
+    measures: Sequence[str],
+    options: MeasureOptions,
+    unit: str,
+) -> ClassScores:
+    """Scores of one class from its masks, at least one of which holds something."""
+    predicted, reference = (int(np.count_nonzero(mask)) for mask in (guess, truth))
+    both = int(np.count_nonzero(guess & truth))
+    found = overlap_measures(Counts(both, predicted, reference, voxels))
+    if predicted and reference:
+        if not set(SURFACE).isdisjoint(measures):
+            tolerance = min(steps) if options.tolerance is None else options.tolerance
+            found |= surface_measures(*surface_distances(guess, truth, steps), tolerance)
+        if "cldice" in measures:
+            found["cldice"] = cldice(guess, truth)
+    else:
+        found |= {**dict.fromkeys(DISTANCES), "surface_dice": 0.0, "cldice": 0.0}
+    if not set(DETECTION).isdisjoint(measures):
+        pieces = pieces_of(guess, truth, faces_only=options.faces_only)
+        voxel = math.prod(steps) if options.physical else 1.0
+        found |= detection_measures(pieces, sizes=options.sizes, voxel=voxel, overlap=options.overlap)
+    return ClassScores({name: found[name] for name in measures}, predicted, reference, unit)
 
 
 def summarise(cases: Mapping[str, Mapping[str, ClassScores]]) -> Summary:
@@ -160,9 +264,10 @@ def summarise(cases: Mapping[str, Mapping[str, ClassScores]]) -> Summary:
     unit = units.pop() if len(units) == 1 else None
     names = dict.fromkeys(name for classes in cases.values() for name in classes)
     per_class = {name: _class_row([c[name] for c in cases.values() if name in c], unit) for name in names}
-    mean: dict[str, Any] = {m: _mean([row[m] for row in per_class.values()]) for m in MEASURES}
+    measures = next((tuple(s.values) for c in cases.values() for s in c.values()), MEASURES)
+    mean: dict[str, Any] = {m: _mean([row[m] for row in per_class.values()]) for m in measures}
     rows = [
-        {"name": case, "classes": {name: dataclasses.asdict(s) for name, s in classes.items()}}
+        {"name": case, "classes": {name: s.to_json() for name, s in classes.items()}}
         for case, classes in cases.items()
     ]
     return Summary({**mean, "unit": unit}, per_class, rows)
@@ -189,71 +294,36 @@ def _check(
     return steps
 
 
-def _class_numbers(labels: NDArray[Any], values: Mapping[str, int]) -> NDArray[np.int32]:
+def _class_numbers(labels: NDArray[Any], values: Mapping[str, int]) -> NDArray[Any]:
     """Position of each value in `values`, from 1; 0 elsewhere."""
+    dtype = np.uint8 if len(values) < 256 else np.int32
     if labels.dtype == bool:
         labels = labels.view(np.uint8) if labels.flags.c_contiguous else labels.astype(np.uint8)
     if labels.dtype in (np.uint8, np.uint16):  # a table is ten times faster than a search
-        table = np.zeros(np.iinfo(labels.dtype).max + 1, np.int32)
+        table = np.zeros(np.iinfo(labels.dtype).max + 1, dtype)
         for number, value in enumerate(values.values(), start=1):
             if 0 <= value < len(table):
                 table[value] = number
-        numbers: NDArray[np.int32] = table[labels]
+        numbers: NDArray[Any] = table[labels]
         return numbers
-    result = np.zeros(labels.shape, np.int32)
+    result = np.zeros(labels.shape, dtype)
     for number, value in enumerate(values.values(), start=1):
         result[labels == value] = number
     return result
 
 
-def _scores(
-    overlap: int, predicted: int, reference: int, distances: tuple[float, float] | None, unit: str
-) -> ClassScores:
-    if not predicted and not reference:
-        return ClassScores(None, None, None, None, None, None, 0, 0, unit)
-    return ClassScores(
-        dice=2 * overlap / (predicted + reference),
-        iou=overlap / (predicted + reference - overlap),
-        precision=overlap / predicted if predicted else 0.0,
-        recall=overlap / reference if reference else 0.0,
-        hausdorff=distances[0] if distances else None,
-        hd95=distances[1] if distances else None,
-        predicted=predicted,
-        reference=reference,
-        unit=unit,
-    )
-
-
-def _hausdorff(a: NDArray[np.bool_], b: NDArray[np.bool_], spacing: tuple[float, ...]) -> tuple[float, float]:
-    """Hausdorff distance and HD95 of two masks that are not empty, cropped to their joint bounding box."""
-    # Two k-d trees over the boundaries: scipy's distance transform takes 6 to 10 times as long on balls of
-    # radius 60 to 100.
-    points = [np.argwhere(_boundary(mask)) * np.asarray(spacing) for mask in (a, b)]
-    trees = [cKDTree(p, leafsize=32, balanced_tree=False) for p in points]
-    there, back = trees[1].query(points[0])[0], trees[0].query(points[1])[0]
-    hd95 = max(float(np.percentile(there, 95)), float(np.percentile(back, 95)))
-    return max(float(there.max()), float(back.max())), hd95
-
-
-def _boundary(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Voxels with a face neighbour outside the mask; the mask's bounding box lies within the array."""
-    result: NDArray[np.bool_] = mask & ~ndimage.binary_erosion(
-        mask, ndimage.generate_binary_structure(mask.ndim, 1)
-    )
-    return result
-
-
 def _class_row(scores: Sequence[ClassScores], unit: str | None) -> dict[str, Any]:
-    row: dict[str, Any] = {measure: _mean([getattr(s, measure) for s in scores]) for measure in MEASURES}
-    if unit is None:
-        row |= dict.fromkeys(DISTANCES)
+    row: dict[str, Any] = {
+        m: None if m in DISTANCES and unit is None else _mean([s.values[m] for s in scores])
+        for m in scores[0].values
+    }
     there = [s for s in scores if s.predicted or s.reference]
     return row | {
         "cases": len(there),
         "absent": len(scores) - len(there),
         "missed": sum(not s.predicted for s in there),
         "invented": sum(not s.reference for s in there),
-        "distances": sum(s.hausdorff is not None for s in there),
+        "distances": sum(bool(s.predicted and s.reference) for s in there),
     }
 
 

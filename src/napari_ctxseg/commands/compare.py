@@ -1,0 +1,246 @@
+"""``ctxseg compare``: the same data, budget and seeds for several losses, methods or networks, and an honest report."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from napari_ctxseg import dataset
+from napari_ctxseg.atomic import write_bytes_atomic
+from napari_ctxseg.cases import class_table
+from napari_ctxseg.commands import report as printed
+from napari_ctxseg.commands.evaluate import chosen as chosen_measures
+from napari_ctxseg.commands.settings import settings
+from napari_ctxseg.commands.train import absolute, stop_on_signal
+from napari_ctxseg.compare.cells import cells_of, fingerprint, groups_of
+from napari_ctxseg.compare.figures import draw_figures
+from napari_ctxseg.compare.plan import ComparePlan, crossed, load_plan, parse_plan
+from napari_ctxseg.compare.queue import CompareFolder, run_queue
+from napari_ctxseg.compare.report import latex, long_csv, make_report, markdown, short_table
+from napari_ctxseg.compare.results import Results
+from napari_ctxseg.errors import InputError
+from napari_ctxseg.events import CellDone, CellStarted, Event, RunFinished, StepEnd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from napari_ctxseg.compare.cells import Cell
+
+
+def from_options(
+    places: Mapping[str, Path | None],
+    *,
+    run: Mapping[str, Any],
+    axes: Sequence[tuple[str, str | None]],
+    variants: Sequence[str],
+    sweeps: Sequence[str],
+    more: Mapping[str, Any],
+    measuring: Mapping[str, Any],
+) -> tuple[ComparePlan | None, Path]:
+    """What is to be done, and where; no plan where the folder holds it.
+
+    Parameters
+    ----------
+    places : mapping
+        ``out``, ``plan``, ``resume``, ``report``: at most one of the last three.
+    run : mapping
+        ``config``, ``classes``, ``set``, and options of a run by their sections.
+    axes : sequence of (str, str or None)
+        Sections and the kinds that are compared, with commas: ``("loss", "dice_ce,ce")``.
+    variants, sweeps : sequence of str
+        ``'NAME: {loss: {...}}'`` and ``loss.radius=2,5,10``.
+    more : mapping
+        Fields of the plan.
+    measuring : mapping
+        Arguments of `commands.evaluate.chosen`.
+
+    Raises
+    ------
+    InputError
+        Naming the option that is wrong.
+    """
+    given = [name for name in ("plan", "resume", "report") if places[name] is not None]
+    # What is missing here has a default, so that it cannot be told whether it was given.
+    measured = [measuring.get(name) for name in ("measures", "tolerance", "sizes")]
+    options = [*run.values(), *(text for _, text in axes), *variants, *sweeps, *more.values(), *measured]
+    if len(given) > 1 or (given and any(value not in (None, [], ()) for value in options)):
+        raise InputError(
+            f"--{given[0]}", "holds the whole plan; other options cannot be added", "Leave them out"
+        )
+    if given and given[0] != "plan":
+        folder = places[given[0]]
+        assert folder is not None
+        return None, folder
+    if places["out"] is None:
+        raise InputError("--out", "is missing: the folder of the comparison", "Add --out DIR")
+    if places["plan"] is not None:
+        return load_plan(places["plan"]), places["out"]
+    chosen = [(section, _names(text)) for section, text in axes if text is not None]
+    table: dict[str, Any] = crossed(chosen) if chosen else {}
+    for text in variants:
+        table |= _variant(text)
+    if not table and not sweeps:
+        raise InputError("comparison", "names nothing to compare", "Add --losses, --variant or --sweep")
+    common = {name: value for name, value in run.items() if name not in ("config", "classes", "set")}
+    base = settings(run["config"], common, loss=None, classes=run["classes"], assignments=run["set"] or [])
+    how = chosen_measures(**measuring)
+    plain = {name: value for name, value in more.items() if value is not None}
+    if "test" in plain:
+        plain["test"] = _names(plain["test"])
+    elif "folds" not in plain:
+        raise InputError("comparison", "has no test patients", "Add --folds 3, or --test with some patients")
+    measures = {
+        "names": how.measures, "tolerance": how.options.tolerance, "sizes": how.options.sizes,
+        "physical": how.options.physical, "overlap": how.options.overlap,
+    }  # fmt: skip
+    values = {"run": base.model_dump(mode="json"), "variants": table, "measures": measures, **plain}
+    return parse_plan({**values, "sweep": dict(map(_sweep, sweeps))}, "comparison"), places["out"]
+
+
+def compare(
+    plan: ComparePlan | None, out: Path, *, resume: bool, retry_failed: bool = False, as_json: bool = False
+) -> None:
+    """Make all runs that are not made yet, then the report.
+
+    Raises
+    ------
+    CtxsegError
+        If data, settings or folder do not allow it.
+    KeyboardInterrupt
+        After a stop by signal; the running run's state and a report of what is done are saved.
+    """
+    folder = CompareFolder(out)
+    if plan is None:
+        plan = folder.plan()
+    data = plan.run.data
+    data = data.model_copy(update={"images": absolute(data.images), "labels": absolute(data.labels)})
+    plan = plan.model_copy(update={"run": plan.run.updated(data=data)})
+    pairs = dataset.training_pairs(data)
+    digest = fingerprint(pairs)
+    if resume and plan.data_sha256 and digest != plan.data_sha256:
+        raise InputError(
+            out,
+            "the images or labels have changed since this comparison began",
+            "Put the old files back, or begin a new comparison",
+        )
+    plan = plan.model_copy(update={"data_sha256": digest})
+    cells = cells_of(plan, pairs)
+    cases = {case.name: case for case in dataset.read_cases(pairs, data)}
+    class_table(list(cases.values()), data)  # instance ids are refused now, not by every run
+    folder.create(plan, resume=resume)
+    from napari_ctxseg.training.cell import cell_runner
+
+    with stop_on_signal() as stop:
+        events = run_queue(folder, cells, cell_runner(cases), stop=stop, retry_failed=retry_failed)
+        _follow(events, len(cells), as_json)
+        stopped = stop()
+    write_report(out, cells=cells, as_json=as_json)
+    if stopped:
+        raise KeyboardInterrupt
+
+
+def write_report(out: Path, *, cells: Sequence[Cell] | None = None, as_json: bool = False) -> dict[str, Any]:
+    """Write ``report.md``, ``.json``, ``.csv``, ``.tex`` and the figures from what is done, and print the result.
+
+    Raises
+    ------
+    CtxsegError
+        If the folder holds no comparison, or a stored run is damaged.
+    """
+    folder = CompareFolder(out)
+    plan = folder.plan()
+    if cells is None:
+        cells = cells_of(plan, dataset.training_pairs(plan.run.data))
+    names = dict.fromkeys(name for cell in cells for name in (*cell.train, *cell.test))
+    records = {cell.key: record for cell in cells if (record := folder.record(cell)) is not None}
+    results = Results(plan, cells, records, groups_of(list(names), plan.run.data.group))
+    report = make_report(results)
+    figures = draw_figures(report, out)
+    for name, text in {
+        "report.json": json.dumps(report, indent=1, allow_nan=False) + "\n",
+        "report.csv": long_csv(results),
+        "report.tex": latex(report),
+        "report.md": markdown(report, figures),
+    }.items():
+        write_bytes_atomic(out / name, text.encode())
+    _show(report, out, as_json)
+    return report
+
+
+def _follow(events: Iterable[Event], total: int, as_json: bool) -> None:
+    """Show the queue: one bar over all runs, a line for each that ends."""
+    if as_json:
+        for event in events:
+            printed.print_json(printed.event_record(event))
+        return
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("comparing", total=total)
+        done, name = 0, ""
+        for event in events:
+            if isinstance(event, CellStarted):
+                done, name = event.number - 1, f"{event.variant}, fold {event.fold}, seed {event.seed}"
+                bar.update(task, completed=done, description=name)
+            elif isinstance(event, StepEnd):
+                bar.update(task, completed=done + (event.step / event.steps if event.steps else 0))
+            elif isinstance(event, RunFinished) and not event.stopped:
+                bar.update(task, description=f"{name}: predicting")
+            elif isinstance(event, CellDone):
+                bar.update(task, completed=event.number)
+                if event.error or not event.repeated:
+                    what = f"failed: {event.error}" if event.error else "done"
+                    console.print(
+                        f"{'! ' if event.error else ''}{event.variant}, fold {event.fold}, seed {event.seed}: {what}",
+                        markup=False,
+                        highlight=False,
+                    )
+
+
+def _show(report: Mapping[str, Any], out: Path, as_json: bool) -> None:
+    if as_json:
+        printed.print_json(
+            {"type": "Report", "path": str(out / "report.md"), "sentences": report["sentences"]}
+        )
+        return
+    from rich.table import Table
+
+    header, rows = short_table(report)
+    table = Table(*header)
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    console.print(table)
+    for text in report["sentences"]:
+        console.print(f"- {text}", markup=False, highlight=False)
+    console.print(f"{out / 'report.md'}", markup=False, highlight=False)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _variant(text: str) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError:
+        values = None
+    if not isinstance(values, dict) or not all(isinstance(v, dict) for v in values.values()):
+        raise InputError(
+            f"--variant {text}",
+            "is not of the form NAME: {settings}",
+            "Write 'dice, large patches: {patch.size: [256, 256]}'",
+        )
+    return {str(name): settings for name, settings in values.items()}
+
+
+def _sweep(text: str) -> tuple[str, list[Any]]:
+    field, sign, values = text.partition("=")
+    if not sign or not field.strip() or not _names(values):
+        raise InputError(f"--sweep {text}", "is not of the form a.b=v,w", "Write loss.radius=2,5,10")
+    return field.strip(), [yaml.safe_load(value) for value in _names(values)]

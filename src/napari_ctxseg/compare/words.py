@@ -1,0 +1,117 @@
+"""Sentences under a comparison: what its numbers show, and what they do not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari_ctxseg.evaluation.comparison import sentence
+from napari_ctxseg.evaluation.metrics import LESS_IS_BETTER
+from napari_ctxseg.evaluation.statistics import FEWEST
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from napari_ctxseg.evaluation.comparison import Comparison
+
+
+def conclusions(report: Mapping[str, Any], comparisons: Sequence[Comparison]) -> list[str]:
+    """All sentences, the result first.
+
+    Parameters
+    ----------
+    report : mapping
+        As `napari_ctxseg.compare.report.make_report` builds it.
+    comparisons : sequence of Comparison
+        Of that report.
+    """
+    return [
+        *_unfinished(report),
+        *_compared(report, comparisons),
+        *_base(report),
+    ]
+
+
+def _unfinished(report: Mapping[str, Any]) -> list[str]:
+    runs = report["runs"]
+    found = []
+    if runs["missing"]:
+        found.append(
+            f"The comparison is not finished: {runs['missing']} of {runs['planned']} runs are still to be done "
+            "(--resume). What follows holds for the runs that are done."
+        )
+    for variant in report["variants"]:
+        failed = sum(row["variant"] == variant["name"] for row in report["failed"])
+        if failed:
+            found.append(
+                f"{variant['name']} is incomplete: {failed} of its {variant['planned']} runs failed. Its mean is that "
+                "of the other runs, and it is compared with the reference only where both have one."
+            )
+    return found
+
+
+def _compared(report: Mapping[str, Any], comparisons: Sequence[Comparison]) -> list[str]:
+    measure, unit = report["primary"], report["unit"]
+    found = []
+    for comparison in comparisons:
+        text = sentence(comparison, measure, unit, less_is_better=measure in LESS_IS_BETTER)
+        differences = next(
+            row["seed_differences"] for row in report["comparisons"] if row["variant"] == comparison.variant
+        )
+        if len(differences) > 1:
+            each = ", ".join(f"{value:+.3f}" for value in differences.values())
+            text += f" Seed by seed the mean difference is {each}."
+        if comparison.left_out:
+            text += f" {comparison.left_out} {unit} are left out of this, because only one of the two has a {measure} there."
+        found.append(text)
+    if not comparisons:
+        found.append("There is only one variant, so there is nothing to compare it with.")
+    return found
+
+
+def _base(report: Mapping[str, Any]) -> list[str]:
+    unit, measure = report["unit"], report["primary"]
+    judged = max((len(v["patients"]) for v in report["variants"]), default=0)
+    found = [
+        f"The numbers rest on {judged} {unit} that the networks had not seen ({report['images']} images in all)."
+    ]
+    if judged < FEWEST:
+        found.append(
+            f"With fewer than {FEWEST} {unit} no paired test can reach p = 0.05: there are no p values, and the intervals "
+            "say little about other data."
+        )
+    if unit == "images":
+        found.append(
+            "Every image counts for itself, because no patient pattern (--group) was given: if several show one patient or "
+            "sample, the intervals are too narrow and the p values too small."
+        )
+    seeds = len(report["seeds"])
+    if seeds > 1:
+        found.append(f"The {seeds} seeds are averaged for each case first; they are no further {unit}.")
+    else:
+        found.append("One seed only: how much another start of the training would change is not known.")
+    if report["folds"] is not None:
+        found.append(
+            "Networks of different folds share training images, so their patients are not quite independent."
+        )
+    if len(report["measures"]) > 1:
+        found.append(f"Only {measure} is tested; the other measures are described.")
+    empty = [
+        label
+        for label in report["classes"]
+        if all(v["classes"][label][measure] is None for v in report["variants"])
+    ]
+    found += [
+        f"The class {label} is in no reference and no prediction: it has no numbers." for label in empty
+    ]
+    return [*found, *_budget(report)]
+
+
+def _budget(report: Mapping[str, Any]) -> list[str]:
+    steps = [v["steps"] for v in report["variants"] if v["steps"]]
+    if report["budget"]["minutes"] is None or not steps:
+        return []
+    low, high = min(s[0] for s in steps), max(s[1] for s in steps)
+    return [
+        f"Every run had {report['budget']['minutes']:g} min of training, which were {low:g} to {high:g} steps: slower "
+        "variants took fewer."
+    ]
