@@ -132,6 +132,21 @@ def test_a_stopped_and_resumed_run_equals_the_uninterrupted_one(
     ).read_bytes()
 
 
+def test_a_stop_at_a_validation_step_loses_no_validation(
+    blobs: list[Case], small_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    config = small_config(budget={"steps": 6, "val_every": 2})
+    whole = run(config, blobs, tmp_path / "whole")
+    asked = iter([False] * 4 + [True] * 99)
+    cut = run(config, blobs, tmp_path / "cut", stop=lambda: next(asked))
+    assert of(cut, RunFinished)[0].step == 4
+    cut += run(config, blobs, tmp_path / "cut", resume=True)
+    assert of(cut, EpochEnd) == of(whole, EpochEnd)
+    assert (tmp_path / "whole/model.safetensors").read_bytes() == (
+        tmp_path / "cut/model.safetensors"
+    ).read_bytes()
+
+
 def test_an_abandoned_run_resumes_from_its_last_state(
     blobs: list[Case], small_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
