@@ -205,8 +205,8 @@ class EngineClient:
             }
         )
 
-    def predict(self, run: Path, case: Case, device: DeviceConfig) -> None:
-        """Begin a prediction. Writes the image to disk, see `train`."""
+    def predict(self, run: Path, case: Case, device: DeviceConfig, first: int = 0) -> None:
+        """Begin a prediction, with slice `first` where the network sees slices. Writes the image to disk, see `train`."""
         if device.threads is None:
             device = device.model_copy(update={"threads": self.threads})
         self._begin(
@@ -215,6 +215,7 @@ class EngineClient:
                 "run": str(run.absolute()),
                 "case": case_message(case, self._scratch),
                 "device": device.model_dump(mode="json"),
+                "first": int(first),
             }
         )
 

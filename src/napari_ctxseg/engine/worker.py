@@ -222,9 +222,9 @@ class Worker:
             from napari_ctxseg.inference import predict
 
             device = DeviceConfig.model_validate(message["device"])
-            yield from predict(
-                Path(message["run"]), read_case(message["case"], scratch), device=device, stop=stop
-            )
+            where = {"first": int(message["first"])} if message.get("first") else {}
+            case = read_case(message["case"], scratch)
+            yield from predict(Path(message["run"]), case, device=device, stop=stop, **where)
             return
         from napari_ctxseg.training import fit
 

@@ -66,6 +66,7 @@ class _Batch:
     compare: deque[int]
     quiet: deque[int]
     data: Any
+    task: Callable[[], None] | None = None
     over: threading.Event = field(default_factory=threading.Event)
     error: Exception | None = None
 
@@ -117,6 +118,7 @@ class Autosave:
         self._staged: set[int] = set()
         self._staged_seen = 0
         self._batch: _Batch | None = None
+        self._tasks: deque[Callable[[], None]] = deque()
         self._refused = self._error = ""
         self._last = self._shown_at = self._retry_at = 0.0
         self._pause = FIRST_PAUSE
@@ -252,10 +254,26 @@ class Autosave:
 
     # ------------------------------------------------------------ saving
 
+    def ask(self, task: Callable[[], None]) -> None:
+        """Run something off the GUI thread once all that was painted so far is on disk, and before anything more is written.
+
+        Parameters
+        ----------
+        task : callable
+            May open the store itself. What it raises it keeps to itself.
+        """
+        self._look_back()
+        self._take_staged()
+        self._tasks.append(task)
+        if self._batch is None:
+            self._start(time.monotonic(), compare_shown=False)
+        self._show_state()
+
     @property
     def busy(self) -> bool:
         """Whether something is not on disk yet."""
-        return bool(self._dirty or self._compare or self._batch is not None or self._marks_differ())
+        waiting = self._dirty or self._compare or self._tasks or self._batch is not None
+        return bool(waiting) or self._marks_differ()
 
     def _marks_differ(self) -> bool:
         return self._marks() != self._saved_marks
@@ -293,12 +311,14 @@ class Autosave:
             room -= piece.nbytes
         self._dirty -= set(pieces)
         # Marks go last: a slice must not count as labelled before its labels are safe.
-        marks = self._marks() if not (self._dirty or self._compare) and self._marks_differ() else None
+        last = not (self._dirty or self._compare)
+        marks = self._marks() if last and self._marks_differ() else None
+        task = self._tasks.popleft() if last and self._tasks else None
         quiet = deque(sorted(self._quiet)) if compare_shown else deque()
-        if not (pieces or marks is not None or self._compare or quiet):
+        if not (pieces or marks is not None or self._compare or quiet or task):
             return False
         self._last = now
-        batch = self._batch = _Batch(pieces, marks, self._compare, quiet, data)
+        batch = self._batch = _Batch(pieces, marks, self._compare, quiet, data, task)
         self._compare = deque()
         if compare_shown:
             self._quiet.clear()
@@ -320,6 +340,10 @@ class Autosave:
                 while waiting and time.monotonic() < end:
                     _compare(store, batch.data, waiting[0])
                     waiting.popleft()
+            if batch.task is not None:
+                self._store = None  # the task may use the labels as it likes
+                batch.task()
+                batch.task = None
         except Exception as error:  # noqa: BLE001 - a thread has nobody to raise to; `_collect` says it
             batch.error, self._store = error, None
         finally:
@@ -340,6 +364,8 @@ class Autosave:
             if batch.marks is not None:
                 self._saved_marks = batch.marks
         else:
+            if batch.task is not None:
+                self._tasks.appendleft(batch.task)
             if not self._refused:
                 self._dirty |= set(batch.pieces)
             self._error = str(error) if isinstance(error, CtxsegError) else f"{type(error).__name__}: {error}"

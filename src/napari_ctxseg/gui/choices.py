@@ -16,11 +16,13 @@ from napari_ctxseg.config import BudgetConfig, RunConfig, UNetConfig
 from napari_ctxseg.config.combinations import Facts, refusals
 from napari_ctxseg.errors import InputError
 from napari_ctxseg.gui import layers as lay
-from napari_ctxseg.gui.annotation import Census, Marks
+from napari_ctxseg.gui.annotation import Census, Marks, unexplained_slices
 from napari_ctxseg.gui.timing import timed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from napari_ctxseg.config import DataConfig
 
@@ -95,13 +97,8 @@ class Choices:
         self.edits += 1
         if self.census is not None:
             self.census.touch(event.value)
-        ndim = self.labels.ndim
-        if ndim < 3:
-            return
-        dims = self.viewer.dims
-        hidden = [axis - (dims.ndim - ndim) for axis in dims.not_displayed]
-        axes = [axis for axis in hidden if axis >= 0]
-        self.marks.stroke(event.value, axes[0] if axes else 0)
+        if self.labels.ndim > 2:
+            self.marks.stroke(event.value, lay.hidden_axis(self.viewer, self.labels.ndim))
 
     def forget_missing_layers(self) -> None:
         """Drop choices that were deleted from the viewer."""
@@ -174,6 +171,10 @@ class Choices:
         return lay.image_problem(self.images) or self._labels_problem()
 
     def _labels_problem(self) -> str:
+        return self._settings_problem() or self._paint_problem()
+
+    def _settings_problem(self) -> str:
+        """Why labels and classes do not do, whatever is painted."""
         if problem := lay.labels_problem(self.images, self.labels):
             return problem
         if not self.classes:
@@ -181,23 +182,27 @@ class Choices:
         values = [row.value for row in self.classes]
         if len(set(values)) < len(values):
             return f"Two classes have the same value ({max(values, key=values.count)})."
-        scribbles = self.policy == "scribbles"
-        if scribbles and self.background_value in values:
+        if self.policy == "scribbles" and self.background_value in values:
             return f"The background value {self.background_value} is also a class: choose another."
-        census = self.census
+        census, known = self.census, {*values, self.background_value}
+        if census is not None and len(census.values - known - self._dismissed) > MOST_FRESH:
+            return (
+                f"'{self.labels.name}' holds {len(census.values)} different values, which looks like instance ids: "
+                "make one value per class of them first."
+            )
+        return ""
+
+    def _paint_problem(self) -> str:
+        """Why what is painted does not do."""
+        census, scribbles = self.census, self.policy == "scribbles"
         if census is None:
             return ""
-        found = census.values
+        found, values = census.values, [row.value for row in self.classes]
         if not found:
             return (
                 f"Paint in '{self.labels.name}' first."
                 if census.complete
                 else f"Looking at '{self.labels.name}' ..."
-            )
-        if len(found - {*values, self.background_value} - self._dismissed) > MOST_FRESH:
-            return (
-                f"'{self.labels.name}' holds {len(found)} different values, which looks like instance ids: "
-                "make one value per class of them first."
             )
         if scribbles and len(found & {*values, self.background_value}) < 2:
             return f"Paint at least two kinds: a class, and background (value {self.background_value})."
@@ -237,7 +242,19 @@ class Choices:
         return self.config.updated(data=data, init=init)
 
 
-def check_labels(case: Case, data: DataConfig) -> None:
+def open_case(
+    shot: lay.Snapshot, labels: NDArray[Any], marks: Marks, config: RunConfig, group: str = ""
+) -> Case:
+    """The image in sight with its labels, as training takes it. Slow for large or lazy arrays."""
+    labelled = None
+    if config.data.annotation == "masks" and labels.ndim == 3:
+        labelled = marks.counted(unexplained_slices(labels, marks.planes))
+    elif config.data.annotation == "masks" and marks.has(0, 0):
+        labelled = {0: (0,)}
+    return Case(shot.name, shot.image(), labels, group or shot.name, labelled)
+
+
+def check_labels(cases: Sequence[Case], data: DataConfig) -> None:
     """Refuse labels that cannot teach anything, before anything is written.
 
     Raises
@@ -245,22 +262,26 @@ def check_labels(case: Case, data: DataConfig) -> None:
     InputError
         If nothing, or only one kind of pixel, is labelled.
     """
-    indices = class_indices(case, data.classes, data)
-    found = np.flatnonzero(np.bincount((indices + 1).ravel().astype(np.intp), minlength=1))
-    kinds = set(map(int, found)) - {0}
+    kinds: set[int] = set()
+    for case in cases:
+        indices = class_indices(case, data.classes, data)
+        found = np.flatnonzero(np.bincount((indices + 1).ravel().astype(np.intp), minlength=1))
+        kinds |= set(map(int, found)) - {0}
+        if len(kinds) > 1 and kinds - {1}:
+            return
+    name = cases[0].name if len(cases) == 1 else "the labelled images"
     if not kinds - {1}:
         raise InputError(
-            case.name, "no pixel of a class is painted", "Paint one, or check the values in the class table"
+            name, "no pixel of a class is painted", "Paint one, or check the values in the class table"
         )
-    if len(kinds) < 2:
-        name = list(data.classes)[min(kinds) - 2]
-        raise InputError(
-            case.name,
-            f"every labelled pixel is '{name}'",
-            "Paint background too"
-            if data.annotation == "scribbles"
-            else "Leave background unpainted in some slice",
-        )
+    only = list(data.classes)[min(kinds) - 2]
+    raise InputError(
+        name,
+        f"every labelled pixel is '{only}'",
+        "Paint background too"
+        if data.annotation == "scribbles"
+        else "Leave background unpainted in some slice",
+    )
 
 
 def with_budget(config: RunConfig, amount: float, kind: str) -> RunConfig:

@@ -310,6 +310,13 @@ def shown_slice(viewer: Any, shot: OnGrid) -> tuple[int, bool]:
     return int(np.clip(index, 0, shot.shape[0] - 1)), alone
 
 
+def hidden_axis(viewer: Any, ndim: int) -> int:
+    """Axis of a layer across the plane on screen: the one that the slider moves along; 0 in the volume view."""
+    dims = viewer.dims
+    hidden = [axis - (dims.ndim - ndim) for axis in dims.not_displayed]
+    return next((axis for axis in hidden if axis >= 0), 0)
+
+
 def load_units() -> None:
     """Fill the registry of units that every layer asks. On the GUI thread: two threads at once see it half full."""
     import pint

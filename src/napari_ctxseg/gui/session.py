@@ -5,8 +5,7 @@ A running job works on a snapshot, so that layers may be renamed, edited or dele
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from psygnal import Signal
@@ -32,9 +31,9 @@ from napari_ctxseg.events import (
     StepEnd,
 )
 from napari_ctxseg.gui import layers as lay
-from napari_ctxseg.gui.annotation import unexplained_slices
-from napari_ctxseg.gui.choices import check_labels
+from napari_ctxseg.gui.choices import check_labels, open_case
 from napari_ctxseg.gui.history import History
+from napari_ctxseg.gui.jobs import Host, Job, Phase
 from napari_ctxseg.gui.predictions import Predictions
 from napari_ctxseg.gui.timing import timed
 
@@ -43,8 +42,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_ctxseg.engine.client import EngineClient
-
-Phase = Literal["idle", "preparing", "training", "predicting"]
 
 
 def run_now(work: Callable[[], None], done: Callable[[], None], failed: Callable[[Exception], None]) -> None:
@@ -55,18 +52,6 @@ def run_now(work: Callable[[], None], done: Callable[[], None], failed: Callable
         failed(error)
     else:
         done()
-
-
-@dataclass
-class _Job:
-    """What a job needs to put its results in place."""
-
-    shot: lay.Snapshot
-    out: Path | None = None
-    saved: Path | None = None
-    stop: bool = False
-    sent_slice: int | None = None
-    values: tuple[int, ...] = ()
 
 
 class Session(Predictions):
@@ -87,6 +72,8 @@ class Session(Predictions):
     curve_changed = Signal()
     failed = Signal(str)
     described = Signal(Described)
+    #: Every event of a job, after the session has taken it over.
+    told = Signal(object)
 
     def __init__(
         self, viewer: Any, engine: EngineClient, runs: Path, background: Callable[..., None] = run_now
@@ -101,7 +88,9 @@ class Session(Predictions):
         self.last_run: Path | None = None
         self.closed = False
         self.history = History()
-        self._job: _Job | None = None
+        self.host: Host | None = None
+        self._job: Job | None = None
+        self._then: Callable[[], None] | None = None
         self._steps = self._number = 0
 
     def train_problem(self) -> str:
@@ -109,7 +98,9 @@ class Session(Predictions):
         return (
             self._busy_problem()
             or lay.image_problem(self.images)
-            or self._labels_problem()
+            or self._settings_problem()
+            or ("" if self.host is not None and self.host.labelled_elsewhere() else self._paint_problem())
+            or (self.host.problem() if self.host is not None else "")
             or self._model_problem()
         )
 
@@ -121,11 +112,11 @@ class Session(Predictions):
         return problem
 
     def _busy_problem(self) -> str:
-        if self.phase != "idle":
+        if self.phase != "idle" and not (self._job is not None and self._job.gives_way):
             return f"The engine is {self.phase}."
         if self.engine.state == "starting":
             return "The engine is starting ..."
-        if self.engine.state != "ready":
+        if self.engine.state != "ready" and self.phase == "idle":
             return "The engine is not running; close this dock and open it again."
         return ""
 
@@ -141,22 +132,26 @@ class Session(Predictions):
         """
         if problem := self.train_problem():
             raise InputError("training", problem)
+        if self.phase != "idle":
+            self._after_this(self.train)
+            return
         shot = lay.snapshot(self.images)
         init = None if self.from_scratch or self.last_run is None else str(self.last_run)
         config = self.run_config(init)
         # Copies: the person goes on painting, and this run learns from what is there now.
-        labels, marks = np.array(self.labels.data), self.marks.copy()
-        self._job = _Job(shot, self._next_run())
-        out = self._job.out
-        assert out is not None
+        labels, marks, host = np.array(self.labels.data), self.marks.copy(), self.host
+        out = self._next_run()
+        if host is None:
+            gather = lambda: (config, [open_case(shot, labels, marks, config)])  # noqa: E731
+        else:
+            shot = host.named(shot)
+            gather = host.begin(config, shot, labels, marks, out)
+        self._job = Job(shot, out)
 
         def work() -> None:
-            labelled = None
-            if labels.ndim == 3 and config.data.annotation == "masks":
-                labelled = marks.counted(unexplained_slices(labels, marks.planes))
-            case = Case(shot.name, shot.image(), labels, shot.name, labelled)
-            check_labels(case, config.data)
-            self.engine.train(config, [case], out)
+            chosen, cases = gather()
+            check_labels(cases, chosen.data)
+            self.engine.train(chosen, cases, out)
 
         self.history.begin_run(fresh=config.init is None)
         self._steps = 0
@@ -173,17 +168,53 @@ class Session(Predictions):
         """
         if problem := self.predict_problem():
             raise InputError("prediction", problem)
-        run = self.last_run
+        if self.phase != "idle":
+            self._after_this(self.predict)
+            return
+        shot = lay.snapshot(self.images)
+        if self.host is not None:
+            shot = self.host.named(shot)
+        self._predict(Job(shot), lambda: Case(shot.name, shot.image()))
+
+    def predict_case(self, load: Callable[[], Case], shot: lay.Snapshot | None, first: int) -> None:
+        """Begin predicting an image with the last run's model, until the person wants the engine for something else.
+
+        Parameters
+        ----------
+        load : callable
+            Reads the image, off the GUI thread.
+        shot : Snapshot or None
+            Where to show it; None if it is not open.
+        first : int
+            The slice to begin with.
+        """
+        self._predict(Job(shot, gives_way=True), load, first=first)
+
+    def _predict(self, job: Job, load: Callable[[], Case], **options: int) -> None:
+        run, device = self.last_run, self.config.device
         assert run is not None
-        shot, device = lay.snapshot(self.images), self.config.device
-        job = self._job = _Job(shot)
+        self._job = job
 
         def work() -> None:
             job.values = self.values_of(run)
-            self.engine.predict(run, Case(shot.name, shot.image()), device)
+            self.engine.predict(run, load(), device, **options)
 
         self._enter("preparing", "Preparing the data ...")
         self._background(work, lambda: self._sent("predicting"), self._not_sent)
+
+    def _after_this(self, action: Callable[[], None]) -> None:
+        """End a job that gives way, then act."""
+        self._then = action
+        if not self.stopping:
+            self.stop()
+
+    def look_at(self, shot: lay.Snapshot) -> None:
+        """Another image of the project is in sight: show the running job's results in it, where they are of it."""
+        job = self._job
+        if job is not None and (job.out is not None or (job.shot is not None and job.shot.name == shot.name)):
+            job.shot, job.sent_slice = shot, None
+        elif job is not None:
+            job.shot = None
 
     def stop(self) -> None:
         """Ask the job to end after its step; asked a second time, end it at once."""
@@ -220,6 +251,8 @@ class Session(Predictions):
         return self._job is not None and self._job.stop
 
     def _next_run(self) -> Path:
+        if self.host is not None:
+            return self.host.next_run(self.config.loss.kind)
         numbers = [int(p.name[:4]) for p in self.runs.glob("[0-9][0-9][0-9][0-9]-*")]
         self._number = max(self._number, *numbers, 0) + 1
         return self.runs / f"{self._number:04d}-{self.config.loss.kind}"
@@ -264,7 +297,7 @@ class Session(Predictions):
 
     def _tell_slice(self) -> None:
         job = self._job
-        if job is None:
+        if job is None or job.shot is None:
             return
         index, _ = lay.shown_slice(self.viewer, job.shot)
         if index != job.sent_slice:
@@ -273,6 +306,7 @@ class Session(Predictions):
 
     def handle(self, event: Event) -> None:
         """Take over one event of the running job."""
+        shot = self._job.shot if self._job is not None else None
         match event:
             case StepEnd():
                 self._on_step(event)
@@ -289,13 +323,13 @@ class Session(Predictions):
                 if self._job is not None:
                     self._job.saved = self._job.out
             case Preview():
-                if self._job is not None and event.regions:
-                    self.show_regions(self._job.shot, event.index, event.labels, event.regions)
-                elif self._job is not None:
-                    self.show_slices(self._job.shot, event.index, event.labels)
+                if shot is not None and event.case == shot.name and event.regions:
+                    self.show_regions(shot, event.index, event.labels, event.regions)
+                elif shot is not None and event.case == shot.name:
+                    self.show_slices(shot, event.index, event.labels)
             case PredictionBlock():
-                if self._job is not None:
-                    self.show_block(self._job.shot, event, self._job.values)
+                if self._job is not None and shot is not None:
+                    self.show_block(shot, event, self._job.values)
                 self._progress(event.done)
             case PredictionProgress():
                 self._progress(event.done)
@@ -311,6 +345,7 @@ class Session(Predictions):
                 self.status = self.remark = event.text
             case JobDone():
                 self._on_done()
+        self.told.emit(event)
         if not isinstance(event, StepEnd):
             self.changed.emit()
 
@@ -347,6 +382,12 @@ class Session(Predictions):
     def _on_done(self) -> None:
         self._adopt_saved()
         self._job, self.phase, self.fraction = None, "idle", None
+        then, self._then = self._then, None
+        if then is not None:
+            try:
+                then()
+            except CtxsegError as error:
+                self._fail(str(error))
 
     def _adopt_saved(self) -> None:
         """A run that ended badly but left a checkpoint is still a model to go on from."""
@@ -355,11 +396,11 @@ class Session(Predictions):
 
     def prepare(self) -> None:
         """Make the prediction layer ahead of the first preview, at the moment the person presses a button."""
-        if self._job is not None:
+        if self._job is not None and self._job.shot is not None:
             self.prediction_layer(self._job.shot)
 
     def close(self) -> None:
         """Let go of layers and engine. A running training saves a checkpoint and ends by itself."""
         self._watch(None)
-        self.phase, self._job, self.closed = "idle", None, True
+        self.phase, self._job, self._then, self.closed = "idle", None, None, True
         self.engine.close()

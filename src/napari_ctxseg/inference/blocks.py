@@ -37,7 +37,7 @@ class Tiles:
 
 
 def logit_blocks(
-    network: Network, image: Tensor, tiles: Tiles, layers: nn.Module | None = None
+    network: Network, image: Tensor, tiles: Tiles, layers: nn.Module | None = None, first: int = 0
 ) -> Iterator[tuple[int, Tensor | None, float]]:
     """Logits of an image.
 
@@ -53,6 +53,8 @@ def logit_blocks(
     layers : nn.Module, optional
         Where the network's layers are, if it is not a module itself. Those that compare slices see the slices of a
         volume as one sequence; patient-wise normalisation takes the statistics of this image.
+    first : int
+        Slice to begin with, where the network sees the slices of one plane: the blocks come nearest first.
 
     Yields
     ------
@@ -68,7 +70,7 @@ def logit_blocks(
         if image.ndim - 1 == tiles.dims:
             yield from _whole(network, image, tiles, module)
         elif tiles.planes == (0,):
-            yield from _slices(network, image, tiles, module)
+            yield from _slices(network, image, tiles, module, first)
         else:
             yield from _averaged(network, image, tiles, module)
     finally:
@@ -87,7 +89,7 @@ def _whole(network: Network, image: Tensor, tiles: Tiles, module: nn.Module) -> 
         yield 0, None if logits is None else logits[0], min(1.0, count / total)
 
 
-def _slices(network: Network, image: Tensor, tiles: Tiles, module: nn.Module) -> Blocks:
+def _slices(network: Network, image: Tensor, tiles: Tiles, module: nn.Module, first: int = 0) -> Blocks:
     """Some slices at a time; each forward pass holds them all, at one place, so that a network may compare them."""
 
     def together(windows: Tensor) -> Tensor | tuple[Tensor, ...]:
@@ -100,13 +102,14 @@ def _slices(network: Network, image: Tensor, tiles: Tiles, module: nn.Module) ->
         with own_statistics(module):
             for _ in sliding_window(together, some, tiles.size, windows_at_once=len(some)):
                 yield 0, None, 0.0
-    for start in range(0, depth, WINDOWS[2]):
+    starts = sorted(range(0, depth, WINDOWS[2]), key=lambda start: abs(start + WINDOWS[2] // 2 - first))
+    for number, start in enumerate(starts):
         slices = image[:, start : start + WINDOWS[2]].transpose(0, 1)
         for logits in sliding_window(together, slices, tiles.size, windows_at_once=len(slices)):
             if logits is None:
-                yield start, None, start / depth
+                yield start, None, number / len(starts)
             else:
-                yield start, logits.transpose(0, 1), min(1.0, (start + WINDOWS[2]) / depth)
+                yield start, logits.transpose(0, 1), (number + 1) / len(starts)
 
 
 def _evenly(length: int, most: int) -> list[int]:

@@ -143,6 +143,7 @@ def predict(
     *,
     device: DeviceConfig | None = None,
     stop: Callable[[], bool] = lambda: False,
+    first: int = 0,
 ) -> Iterator[Event]:
     """Predict one image.
 
@@ -156,6 +157,8 @@ def predict(
         Where to compute, when `run` is a folder.
     stop : callable
         Asked after every forward pass; prediction then ends without `PredictionFinished`.
+    first : int
+        Slice of a volume to begin with, the others nearest first; for networks that see one slice at a time.
 
     Yields
     ------
@@ -172,7 +175,7 @@ def predict(
     began = shown = time.monotonic()
     with torch.inference_mode():
         image = normalise(case.image.channel_array, case.name).to(model.device)
-        for start, logits, done in logit_blocks(model, image, model.tiles, model.network):
+        for start, logits, done in logit_blocks(model, image, model.tiles, model.network, first):
             if logits is not None:
                 yield from _blocks(model, case, start, logits, done)
             elif time.monotonic() - shown > PROGRESS_EVERY:

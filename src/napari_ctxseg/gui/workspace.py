@@ -1,0 +1,199 @@
+"""The project in one viewer: which it is, which of its images is open, and that all of it is saved. No Qt."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from napari_ctxseg.errors import CtxsegError, InputError
+from napari_ctxseg.gui import project_layers as own
+from napari_ctxseg.gui.autosave import INTERVAL
+from napari_ctxseg.gui.project_classes import ClassSync, specs_of
+from napari_ctxseg.gui.project_images import ProjectImages
+from napari_ctxseg.gui.timing import timed
+from napari_ctxseg.project import Project
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from napari_ctxseg.gui.choices import Choices
+
+#: Seconds between two signs of life in the project's lock.
+REFRESH = 30.0
+
+
+class Workspace(ProjectImages):
+    """One project in one viewer.
+
+    Parameters
+    ----------
+    choices : Choices
+        Layers, classes and policy as the person sees them; they follow the project, and it follows them.
+    background : callable
+        Runs a function off the GUI thread, then one of two callbacks on it.
+    interval : float
+        Seconds between two savings.
+    """
+
+    def __init__(self, choices: Choices, background: Callable[..., None], interval: float = INTERVAL) -> None:
+        super().__init__(choices, background, interval)
+        self._refreshed = 0.0
+        self._strokes = 0
+        self._classes = ClassSync(choices)
+
+    def _no_project(self) -> None:
+        if self.project is not None:
+            raise InputError(
+                self.project.spec.name, "is open in this viewer", "Close it first, or use a second viewer"
+            )
+
+    # ------------------------------------------------------------ projects
+
+    def new(self, path: Path | None = None) -> None:
+        """Make a project of the classes, the policy and the image on screen; without a path an unnamed one.
+
+        Raises
+        ------
+        InputError
+            If one is open, or the images on screen cannot be used together.
+        """
+        self._no_project()
+        chosen = self._chosen() if self.choices.images else None
+        layers, labels = list(self.choices.images), self.choices.labels
+        scribbles = self.choices.policy == "scribbles"
+        settings: dict[str, Any] = {
+            "classes": specs_of(self.choices),
+            "policy": self.choices.policy,
+            "background": self.choices.background_value if scribbles else None,
+        }
+
+        def work() -> Project:
+            project = Project.unnamed(**settings) if path is None else Project.create(path, **settings)
+            try:
+                if chosen is not None:
+                    own.add_to_project(project, *chosen)
+            except BaseException:
+                project.close()
+                raise
+            return project
+
+        def done(project: Project) -> None:
+            self._take(project)
+            if chosen is not None:
+                self._adopt(project.names[0], layers, labels)
+
+        self._run("making the project", work, done)
+
+    def open(self, path: Path, image: str | None = None) -> None:
+        """Open a project, for reading only if somebody else writes in it, and one of its images.
+
+        Raises
+        ------
+        InputError
+            If one is open in this viewer already.
+        """
+        self._no_project()
+
+        def done(project: Project) -> None:
+            self._take(project)
+            if project.names:
+                labelled = [name for name in project.names if project.has_labels(name)]
+                self.open_image(image or (labelled or project.names)[0])
+
+        self._run("opening the project", lambda: Project.open(path), done)
+
+    def _take(self, project: Project) -> None:
+        self.project = project
+        self.effort.begin(project.spec.id)
+        self._classes.show(project)
+
+    def save_as(self, path: Path) -> None:
+        """Copy the project to a folder and go on there. Strokes made meanwhile are saved there too.
+
+        Raises
+        ------
+        InputError
+            If there is no project, or the engine writes in it.
+        """
+        project, opened = self._require(), self.opened
+        if getattr(self.choices, "phase", "idle") != "idle":
+            raise InputError("project", "is being trained on or predicted", "Wait for its end, or press Stop")
+        self._pause()
+
+        def work() -> tuple[Project, str]:
+            try:
+                return project.save_as(path), ""
+            except CtxsegError as error:
+                return project, str(error)
+
+        def done(result: tuple[Project, str]) -> None:
+            self.project, problem = result
+            if opened is not None and opened is self.opened:
+                self._follow(opened)
+            if problem:
+                self.failed.emit(problem)
+
+        self._run("copying the project", work, done)
+
+    def close(self, seconds: float = 10.0) -> bool:
+        """Save what is left, waiting for this long at most, and let others write; the layers stay.
+
+        Returns
+        -------
+        bool
+            Whether everything is on disk.
+        """
+        done = self.close_image(seconds, keep=True)
+        if self.project is not None:
+            self.effort.save()
+            self.project.close()
+            self.project = None
+        self.changed.emit()
+        return done
+
+    def shut_down(self) -> None:
+        """Close for good, with the window."""
+        self.closed = True
+        self.close()
+
+    # ------------------------------------------------------------ all the time
+
+    @timed
+    def tick(self, now: float | None = None) -> None:
+        """Save, count the minutes, follow the class table. For a timer, several times a second."""
+        now = time.monotonic() if now is None else now
+        opened, project = self.opened, self.project
+        if project is None:
+            return
+        if opened is not None and opened.autosave is not None:
+            opened.autosave.tick()
+            if opened.autosave.strokes != self._strokes:
+                self._strokes = opened.autosave.strokes
+                self.effort.note(now)
+            if not opened.present and not opened.autosave.busy:
+                self.close_image(keep=True)  # the person has deleted the layer; the labels are on disk
+                self.changed.emit()
+        if project.read_only or self.doing or getattr(self.choices, "closed", False):
+            return
+        if problem := self._classes.keep(project):
+            self.failed.emit(problem)
+        if now - self._refreshed > REFRESH and project.lock is not None:
+            self._refreshed = now
+            self._background(project.lock.refresh, lambda: None, lambda error: None)
+
+    # ------------------------------------------------------------ what is shown
+
+    @property
+    def saving(self) -> tuple[str, str]:
+        """State and sentence of saving."""
+        opened, project = self.opened, self.project
+        if self.doing:
+            return "saving", f"{self.doing} ..."
+        if project is None:
+            return "saved", "no project"
+        if project.read_only:
+            return "failed", f"READ ONLY: {project.notice}"
+        if opened is None or opened.autosave is None:
+            return "saved", "saved"
+        return opened.autosave.state, opened.autosave.sentence
