@@ -421,5 +421,6 @@ def test_minutes_count_while_strokes_follow_each_other(tmp_path):
     effort.save()
     again = Effort()
     again.begin("a1b2")
-    assert again.take() == 1.5
-    assert again.minutes == 0
+    assert again.minutes == 1.5
+    again.take(1.0)
+    assert again.minutes == 0.5

@@ -41,11 +41,10 @@ class Effort:
             self.seconds += now - self._last
         self._last = now
 
-    def take(self) -> float:
-        """Minutes so far; they count from 0 again."""
-        minutes, self.seconds = self.minutes, 0.0
+    def take(self, minutes: float) -> None:
+        """These minutes have gone into a round; those since then go into the next one."""
+        self.seconds = max(0.0, self.seconds - 60 * minutes)
         self.save()
-        return minutes
 
     def save(self) -> None:
         """Keep them for the next time; a full disk costs no more than the count."""
