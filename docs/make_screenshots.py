@@ -134,6 +134,60 @@ def lens_pictures(viewer, index, picture):
     viewer.canvas.grid.enabled = False
 
 
+def workbench_pictures(out, steps):
+    """A project of five subjects in the workbench: labelled, trained twice, with what it brought."""
+    import napari
+
+    from napari_ctxseg.phantom import make_phantom
+    from napari_ctxseg.project import Project
+
+    cases = make_phantom(subjects=5, seed=1)
+    folder = Path(tempfile.mkdtemp(prefix="workbench-")) / "heart.ctxseg"
+    with Project.create(folder, classes={"left ventricle": 1, "myocardium": 2}) as project:
+        for case in cases:
+            project.add_array(case.image, case.name)
+        kept = project.groups("validation")
+        for case in cases[1:]:  # the others were labelled yesterday
+            labels = np.zeros_like(case.labels)
+            chosen = range(1, len(labels) - 1, 2 if case.name in kept else 6)
+            labels[list(chosen)] = case.labels[list(chosen)]
+            project.import_labels(case.name, labels, complete=False)
+            project.labels(case.name)
+        if cases[0].name in kept:
+            project.set_role(cases[0].name, "train")
+            project.set_role(cases[1].name, "validation")
+    viewer = napari.Viewer()
+    viewer.window.resize(1280, 800)
+    _, bench = viewer.window.add_plugin_dock_widget("napari-ctxseg", "Workbench")
+    viewer.canvas.overlays.scale_bar.visible = True
+    session, workspace = bench.train_dock.session, bench.project_dock.workspace
+
+    def picture(name):
+        pump(1)
+        viewer.window.screenshot(str(out / f"{name}.png"), canvas_only=False, flash=False)
+
+    bench.project_dock.workspace.open(folder, cases[0].name)
+    pump(60, lambda: workspace.opened is not None and workspace.saving[0] == "saved")
+    truth = cases[0].labels
+    bench.train_dock.model_panel.unit.setCurrentText("steps")
+    bench.train_dock.model_panel.amount.setValue(steps)
+    for slices, minutes in (((3,), 4), ((6,), 6)):
+        for value in (2, 1):
+            paint(workspace.opened.labels, truth, slices, value)
+        viewer.dims.set_current_step(0, slices[0])
+        workspace.effort.seconds = 60 * minutes
+        pump(600, lambda: not session.train_problem() and workspace.saving[0] == "saved")
+        bench.train_dock.train_button.click()
+        pump(900, lambda: session.phase in ("training", "idle"))
+        pump(900, lambda: session.phase == "idle" and not bench.project_dock.training._queue)
+    pump(5, lambda: len(bench.project_dock.training.rounds) == 2)
+    picture("workbench-project")
+    bench.tabs.setCurrentIndex(1)
+    picture("workbench-train")
+    viewer.close()
+    pump(0.5)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=2.0)
@@ -147,6 +201,9 @@ def main():
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):
         os.execvp("xvfb-run", ["xvfb-run", "-a", "-s", "-screen 0 1280x800x24", sys.executable, *sys.argv])
     args.out.mkdir(parents=True, exist_ok=True)
+    if args.only.startswith("workbench"):
+        workbench_pictures(args.out, args.steps or 300)
+        return
     import napari
 
     from napari_ctxseg.gui.choices import renamed
@@ -210,6 +267,8 @@ def main():
     lens_pictures(viewer, slices[1], picture)
     viewer.close()
     pump(0.5)
+    if not args.only:
+        workbench_pictures(args.out, args.steps or 300)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from napari_ctxseg.gui.lens_layers import KINDS
 from napari_ctxseg.gui.lens_show import weigh
 from napari_ctxseg.gui.lens_sliders import LossSliders
 from napari_ctxseg.gui.timing import timed
-from napari_ctxseg.gui.train_dock import WIDEST, TrainDock
+from napari_ctxseg.gui.train_dock import WIDEST, TrainDock, train_docks
 
 if TYPE_CHECKING:
     import napari
@@ -193,8 +193,7 @@ class LensDock(QWidget):
 
     def _look_around(self) -> None:
         """Follow the Train dock if one is open in this viewer, else the layers chosen here."""
-        docked = map(lay.plain, self.viewer.window.dock_widgets.values())
-        open_docks = [w for w in docked if isinstance(w, TrainDock) and not w.session.closed]
+        open_docks = train_docks(self.viewer)
         train = self._train if self._train in open_docks else next(iter(open_docks), None)
         if train is not self._train:
             self._train = train

@@ -11,7 +11,7 @@ from napari_ctxseg.errors import InputError
 from napari_ctxseg.gui import layers as lay
 from napari_ctxseg.gui.annotation import Marks
 from napari_ctxseg.gui.autosave import Autosave
-from napari_ctxseg.gui.timing import timed
+from napari_ctxseg.gui.timing import napari_works, timed
 from napari_ctxseg.project import SliceMarks
 
 if TYPE_CHECKING:
@@ -142,5 +142,6 @@ class Opened:
             known = layer.metadata.get("ctxseg", {})
             ours = layer in self.images or layer is self.labels
             if ours or known.get("prediction_of") in of or known.get("errors_of") in of:
-                self.viewer.layers.remove(layer)
+                with napari_works("remove a layer"):
+                    self.viewer.layers.remove(layer)
         self.choices.forget_missing_layers()

@@ -17,7 +17,7 @@ from napari_ctxseg.gui import layers as lay
 from napari_ctxseg.gui import project_layers as own
 from napari_ctxseg.gui.effort import Effort
 from napari_ctxseg.gui.opened import Opened, marks_of
-from napari_ctxseg.gui.timing import timed
+from napari_ctxseg.gui.timing import napari_works, timed
 from napari_ctxseg.project import NewImage, Project, SliceMarks
 
 if TYPE_CHECKING:
@@ -182,9 +182,10 @@ class ProjectImages:
             self.viewer, image, labels, name, colors, editable=not project.read_only
         )
         self.opened = Opened(self.choices, name, layers, layer, marks_of(saved))
-        if self.choices.classes:
-            layer.selected_label = self.choices.classes[0].value
-        self.viewer.layers.selection.active = layer
+        with napari_works("select a layer"):
+            if self.choices.classes:
+                layer.selected_label = self.choices.classes[0].value
+            self.viewer.layers.selection.active = layer
         if not project.read_only:
             self._follow(self.opened)
         self.choices.choose(self.opened.images, self.opened.labels)

@@ -42,7 +42,7 @@ def add_annotation_layer(
     meta = layer_metadata(image)
     with napari_works("make a layer"):
         layer = viewer.add_labels(labels, name=f"{name} labels", colormap=lay.class_colormap(colors), **meta)
-    layer.editable = editable
+        layer.editable = editable
     return layer
 
 

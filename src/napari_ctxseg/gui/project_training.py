@@ -139,7 +139,7 @@ class ProjectTraining(ProjectResults):
         elif session.phase == "idle":
             usable = [each for each in all_runs(project.path) if each.has_model]
             session.last_run = usable[-1].path if usable else None
-        self._look(time.monotonic())
+        self.look()
 
     # ------------------------------------------------------------ what the session asks
 
@@ -245,7 +245,7 @@ class ProjectTraining(ProjectResults):
             )  # fmt: skip
 
         def done() -> None:
-            self._look(time.monotonic())
+            self.look()
             if self.session.phase in ("idle", "predicting"):
                 self.session.remark = self.verdict = helped(previous, found[0])
                 self.session.changed.emit()
@@ -283,10 +283,17 @@ class ProjectTraining(ProjectResults):
         if self._project is not None and not self._looking and now - self._looked > LOOK:
             self._look(now)
 
+    def look(self) -> None:
+        """Look at the folder now."""
+        self._look(time.monotonic())
+
     def _look(self, now: float) -> None:
         """Read rounds, runs, labelled slices, and what a training elsewhere has written."""
         project, watcher = self._project, self._watcher
         if project is None or watcher is None:
+            return
+        if self._looking:
+            self._looked = 0.0  # again, as soon as this look is over
             return
         self._looked, self._looking = now, True
         seen: list[Any] = []

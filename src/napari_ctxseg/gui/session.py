@@ -141,15 +141,12 @@ class Session(Predictions):
         # Copies: the person goes on painting, and this run learns from what is there now.
         labels, marks, host = np.array(self.labels.data), self.marks.copy(), self.host
         out = self._next_run()
-        if host is None:
-            gather = lambda: (config, [open_case(shot, labels, marks, config)])  # noqa: E731
-        else:
-            shot = host.named(shot)
-            gather = host.begin(config, shot, labels, marks, out)
+        shot = host.named(shot) if host is not None else shot
+        gather = host.begin(config, shot, labels, marks, out) if host is not None else None
         self._job = Job(shot, out)
 
         def work() -> None:
-            chosen, cases = gather()
+            chosen, cases = gather() if gather else (config, [open_case(shot, labels, marks, config)])
             check_labels(cases, chosen.data)
             self.engine.train(chosen, cases, out)
 

@@ -48,6 +48,13 @@ def runs_folder() -> Path:
     return user_cache_path("napari-ctxseg") / "unnamed" / time.strftime("%Y%m%d-%H%M%S")
 
 
+def train_docks(viewer: napari.viewer.Viewer) -> list[TrainDock]:
+    """Open docks "Train and predict" of a viewer, on their own or as a tab of the Workbench."""
+    docked = [lay.plain(widget) for widget in viewer.window.dock_widgets.values()]
+    found = [getattr(widget, "train_dock", widget) for widget in docked]
+    return [each for each in found if isinstance(each, TrainDock) and not each.session.closed]
+
+
 class TrainDock(QWidget):
     """Annotate, train, predict.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,7 @@ from napari_ctxseg.gui.autosave import INTERVAL
 from napari_ctxseg.gui.project_classes import ClassSync, specs_of
 from napari_ctxseg.gui.project_images import ProjectImages
 from napari_ctxseg.gui.timing import timed
-from napari_ctxseg.project import Project
+from napari_ctxseg.project import LabelStore, Project, all_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,10 +149,25 @@ class Workspace(ProjectImages):
         done = self.close_image(seconds, keep=True)
         if self.project is not None:
             self.effort.save()
+            self._discard_if_empty(self.project)
             self.project.close()
             self.project = None
         self.changed.emit()
         return done
+
+    @staticmethod
+    def _discard_if_empty(project: Project) -> None:
+        """An unnamed project that nobody has painted in or trained leaves nothing behind."""
+        if project.is_unnamed and not project.read_only:
+            with contextlib.suppress(CtxsegError, OSError):
+                painted = any(
+                    project.has_labels(name)
+                    and LabelStore.open(project.labels_path(name), read_only=True).contents().chunks
+                    for name in project.names
+                )
+                if not (painted or all_runs(project.path)):
+                    project.close()
+                    shutil.rmtree(project.path, ignore_errors=True)
 
     def shut_down(self) -> None:
         """Close for good, with the window."""

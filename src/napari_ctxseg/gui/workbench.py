@@ -1,0 +1,150 @@
+"""The dock "Workbench": the project, training and the Lens as tabs of one dock, and below them what is saved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QTabWidget, QVBoxLayout, QWidget
+
+from napari_ctxseg.engine.client import EngineClient
+from napari_ctxseg.gui.lens_dock import LensDock
+from napari_ctxseg.gui.preferences import preferences
+from napari_ctxseg.gui.project_dock import ProjectDock
+from napari_ctxseg.gui.train_dock import TrainDock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import napari
+    from qtpy.QtGui import QCloseEvent
+
+TICK_MS = 120
+#: Colour of the dot: told apart by most people with defective colour vision, and a word stands beside it.
+DOTS = {"saved": "#009e73", "saving": "#e69f00", "failed": "#d55e00"}
+
+
+@dataclass(frozen=True)
+class Tab:
+    """A tab: `make` gets the workbench, at once for the first two, else when the tab is first looked at."""
+
+    title: str
+    make: Callable[[Workbench], QWidget]
+
+
+class Workbench(QWidget):
+    """Everything for an afternoon in one dock.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+        The viewer.
+    engine, lens_engine : EngineClient, optional
+        Engines of one's own; fresh ones when left out.
+    """
+
+    def __init__(
+        self,
+        napari_viewer: napari.viewer.Viewer,
+        engine: EngineClient | None = None,
+        lens_engine: EngineClient | None = None,
+        runs: Path | None = None,
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self.viewer, self.lens_engine = napari_viewer, lens_engine
+        chosen = preferences()
+        self.train_dock = TrainDock(napari_viewer, engine or EngineClient(chosen.threads), runs)
+        self._prefer(chosen.device)
+        self.project_dock = ProjectDock(self.train_dock.session)
+        self.tabs = QTabWidget()
+        self._made: dict[int, QWidget] = {}
+        for number, tab in enumerate(TABS):
+            at_once = tab.make(self) if number < 2 else None
+            if at_once is not None:
+                self._made[number] = at_once
+            self.tabs.addTab(at_once or _placeholder(), tab.title)
+        self.tabs.currentChanged.connect(self._make_tab)
+        self.dot, self.saved = QLabel("\u25cf"), QLabel()
+        self.saved.setWordWrap(True)
+        line = QHBoxLayout()
+        line.addWidget(self.dot)
+        line.addWidget(self.saved, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(2, 2, 2, 2)
+        layout.addWidget(self.tabs, 1)
+        layout.addLayout(line)
+        self._shown: Any = None
+        self._timer = QTimer(self)
+        self._timer.setInterval(TICK_MS)
+        self._timer.timeout.connect(self._show_saving)
+        self._timer.start()
+        self._show_saving()
+
+    def _prefer(self, device: str) -> None:
+        session = self.train_dock.session
+        if device != "auto":
+            session.config = session.config.updated(
+                device=session.config.device.model_dump() | {"accelerator": device}
+            )
+
+    def _make_tab(self, index: int) -> None:
+        """The Lens has an engine and layers of its own: it begins when it is looked at."""
+        if index in self._made or not 0 <= index < len(TABS):
+            return
+        made = self._made[index] = TABS[index].make(self)
+        place = self.tabs.widget(index)
+        self.tabs.blockSignals(True)
+        self.tabs.removeTab(index)
+        self.tabs.insertTab(index, made, TABS[index].title)
+        self.tabs.setCurrentIndex(index)
+        self.tabs.blockSignals(False)
+        if place is not None:
+            place.deleteLater()
+
+    def _show_saving(self) -> None:
+        state, sentence = self.project_dock.workspace.saving
+        engine = self.train_dock.session.engine
+        text = f"{sentence}   \u00b7   engine {engine.state}"
+        if (state, text) != self._shown:
+            self._shown = state, text
+            self.dot.setText(f'<font color="{DOTS[state]}">\u25cf</font>')
+            self.saved.setText(text)
+
+    # ------------------------------------------------------------ the end
+
+    def event(self, event: QEvent | None) -> bool:
+        """Notice when napari takes the widget out of its dock: that is how it closes one."""
+        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.shut_down()
+        return super().event(event)
+
+    def closeEvent(self, event: QCloseEvent | None) -> None:
+        """Save what is left and let the engines end."""
+        self.shut_down()
+        if event is not None:
+            event.accept()
+
+    def shut_down(self) -> None:
+        """Close all tabs, the project first; may be called twice."""
+        self._timer.stop()
+        self.project_dock.shut_down()
+        for made in self._made.values():
+            end = getattr(made, "shut_down", None)
+            if end is not None:
+                end()
+
+
+def _placeholder() -> QWidget:
+    return QWidget()
+
+
+#: The tabs in their order. A further one, such as Review, is one line here: its maker gets the workbench, whose
+#: `train_dock.session`, `project_dock.workspace` and `project_dock.training` it may use.
+TABS: tuple[Tab, ...] = (
+    Tab("Project", lambda bench: bench.project_dock),
+    Tab("Train", lambda bench: bench.train_dock),
+    Tab("Lens", lambda bench: LensDock(bench.viewer, bench.lens_engine)),
+)
