@@ -6,11 +6,8 @@ What could not be saved stays noted and is tried again; nothing else is ever wri
 
 from __future__ import annotations
 
-import contextlib
-import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,11 +15,11 @@ from psygnal import Signal
 
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.gui.annotation import touched
+from napari_ctxseg.gui.batches import Batch, Pieces, compare
 from napari_ctxseg.gui.timing import timed
-from napari_ctxseg.project import DamagedChunkError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -40,35 +37,6 @@ REST = 0.6
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 10.0
 
 State = Literal["saved", "saving", "failed"]
-
-
-class _Pieces:
-    """Copies of some chunks, in place of the array that they were taken from."""
-
-    def __init__(self, store: LabelStore, pieces: Mapping[int, NDArray[Any]]) -> None:
-        self.shape = store.shape
-        self._pieces = {_key(store.grid.box(index)): piece for index, piece in pieces.items()}
-
-    def __getitem__(self, box: tuple[slice, ...]) -> NDArray[Any]:
-        return self._pieces[_key(box)]
-
-
-def _key(box: tuple[slice, ...]) -> tuple[int, ...]:
-    return tuple(int(part.start) for part in box)
-
-
-@dataclass
-class _Batch:
-    """What one thread writes: copies of chunks, then marks; and what it compares with the store meanwhile."""
-
-    pieces: dict[int, NDArray[Any]]
-    marks: SliceMarks | None
-    compare: deque[int]
-    quiet: deque[int]
-    data: Any
-    task: Callable[[], None] | None = None
-    over: threading.Event = field(default_factory=threading.Event)
-    error: Exception | None = None
 
 
 class Autosave:
@@ -117,7 +85,7 @@ class Autosave:
         self._quiet: set[int] = set()
         self._staged: set[int] = set()
         self._staged_seen = 0
-        self._batch: _Batch | None = None
+        self._batch: Batch | None = None
         self._tasks: deque[Callable[[], None]] = deque()
         self._refused = self._error = ""
         self._last = self._shown_at = self._retry_at = 0.0
@@ -318,7 +286,7 @@ class Autosave:
         if not (pieces or marks is not None or self._compare or quiet or task):
             return False
         self._last = now
-        batch = self._batch = _Batch(pieces, marks, self._compare, quiet, data, task)
+        batch = self._batch = Batch(pieces, marks, self._compare, quiet, data, task)
         self._compare = deque()
         if compare_shown:
             self._quiet.clear()
@@ -327,18 +295,18 @@ class Autosave:
         )
         return True
 
-    def _write(self, batch: _Batch) -> None:
+    def _write(self, batch: Batch) -> None:
         """Of a batch, in its own thread."""
         try:
             if self._store is None:
                 self._store = self._reopen()
             store = self._store
             if batch.pieces or batch.marks is not None:
-                store.save(_Pieces(store, batch.pieces), batch.pieces, batch.marks)
+                store.save(Pieces(store, batch.pieces), batch.pieces, batch.marks)
             end = time.monotonic() + PORTION
             for waiting in (batch.compare, batch.quiet):
                 while waiting and time.monotonic() < end:
-                    _compare(store, batch.data, waiting[0])
+                    compare(store, batch.data, waiting[0])
                     waiting.popleft()
             if batch.task is not None:
                 self._store = None  # the task may use the labels as it likes
@@ -350,7 +318,7 @@ class Autosave:
             batch.over.set()
 
     @timed
-    def _collect(self, batch: _Batch) -> None:
+    def _collect(self, batch: Batch) -> None:
         """Take over what a batch has left."""
         if batch is not self._batch:
             return
@@ -420,12 +388,3 @@ class Autosave:
         for name, slot in self._slots():
             getattr(self.layer.events, name).disconnect(slot)
         return done
-
-
-def _compare(store: LabelStore, data: Any, index: int) -> None:
-    """Save a chunk if the store has another one."""
-    live = np.array(data[store.grid.box(index)])
-    with contextlib.suppress(DamagedChunkError):  # what is on screen replaces it
-        if np.array_equal(live, store.read_chunk(index)):
-            return
-    store.save(_Pieces(store, {index: live}), [index])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from napari_ctxseg.errors import CtxsegError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -17,6 +19,16 @@ if TYPE_CHECKING:
     from napari_ctxseg.gui.annotation import Marks
 
 Phase = Literal["idle", "preparing", "training", "predicting"]
+
+
+def run_now(work: Callable[[], None], done: Callable[[], None], failed: Callable[[Exception], None]) -> None:
+    """Stand-in for a background runner where there is no event loop."""
+    try:
+        work()
+    except CtxsegError as error:
+        failed(error)
+    else:
+        done()
 
 
 class Host(Protocol):

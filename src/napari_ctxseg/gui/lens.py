@@ -16,10 +16,10 @@ from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.events import Event, JobDone, JobFailed, LossMaps, Note
 from napari_ctxseg.gui import layers as lay
 from napari_ctxseg.gui.annotation import undone
+from napari_ctxseg.gui.jobs import run_now
 from napari_ctxseg.gui.lens_layers import KINDS, NO_MODEL, LensLayers
 from napari_ctxseg.gui.lens_show import show_kind, summary
 from napari_ctxseg.gui.lens_target import Asked, Painted, grid_of, target_alone, target_of
-from napari_ctxseg.gui.session import run_now
 from napari_ctxseg.gui.timing import costs, timed
 
 if TYPE_CHECKING:

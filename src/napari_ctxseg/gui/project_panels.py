@@ -38,40 +38,43 @@ if TYPE_CHECKING:
 ROWS = 6
 
 
-def make_table(headers: Sequence[str], tooltip: str) -> QTableWidget:
+class TextTable(QTableWidget):
     """A table whose rows are chosen as a whole and not edited; its first column takes the room."""
-    table = QTableWidget(0, len(headers))
-    table.setHorizontalHeaderLabels(list(headers))
-    table.setToolTip(tooltip)
-    table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-    table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-    table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-    header, side = table.horizontalHeader(), table.verticalHeader()
-    assert header is not None
-    assert side is not None
-    header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-    for column in range(1, len(headers)):
-        header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
-    side.setVisible(False)
-    table.setMinimumHeight(3 * side.defaultSectionSize())
-    table.setMaximumHeight((ROWS + 1) * side.defaultSectionSize())
-    return table
 
+    def __init__(self, headers: Sequence[str], tooltip: str) -> None:
+        super().__init__(0, len(headers))
+        self._shown: tuple[list[tuple[str, ...]], int] = ([], -1)
+        self.setHorizontalHeaderLabels(list(headers))
+        self.setToolTip(tooltip)
+        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        header, side = self.horizontalHeader(), self.verticalHeader()
+        assert header is not None
+        assert side is not None
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        for column in range(1, len(headers)):
+            header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
+        side.setVisible(False)
+        self.setMinimumHeight(3 * side.defaultSectionSize())
+        self.setMaximumHeight((ROWS + 1) * side.defaultSectionSize())
 
-def fill_table(table: QTableWidget, rows: Sequence[Sequence[str]], bold: int = -1) -> None:
-    """Show these texts; the chosen row stays chosen."""
-    chosen = table.currentRow()
-    with QSignalBlocker(table):
-        table.setRowCount(len(rows))
-        for index, texts in enumerate(rows):
-            for column, text in enumerate(texts):
-                item = QTableWidgetItem(text)
-                font = item.font()
-                font.setBold(index == bold)
-                item.setFont(font)
-                table.setItem(index, column, item)
-        if 0 <= chosen < len(rows):
-            table.setCurrentCell(chosen, 0)
+    def fill(self, rows: Sequence[tuple[str, ...]], bold: int = -1) -> None:
+        """Show these texts, one row in bold; the chosen row stays chosen. Free when nothing has changed."""
+        if (list(rows), bold) == self._shown:
+            return
+        self._shown, chosen = (list(rows), bold), self.currentRow()
+        with QSignalBlocker(self):
+            self.setRowCount(len(rows))
+            for index, texts in enumerate(rows):
+                for column, text in enumerate(texts):
+                    item = QTableWidgetItem(text)
+                    font = item.font()
+                    font.setBold(index == bold)
+                    item.setFont(font)
+                    self.setItem(index, column, item)
+            if 0 <= chosen < len(rows):
+                self.setCurrentCell(chosen, 0)
 
 
 class ImagePanel(QGroupBox):
@@ -80,7 +83,7 @@ class ImagePanel(QGroupBox):
     def __init__(self, training: ProjectTraining, tell: Callable[[str], None]) -> None:
         super().__init__("Images")
         self.training, self.workspace, self._tell = training, training.workspace, tell
-        self.table = make_table(
+        self.table = TextTable(
             ["Image", "Labelled", "For"], "Double click: open the image. The one before is saved and closed."
         )
         self.table.cellDoubleClicked.connect(self._open)
@@ -128,7 +131,7 @@ class ImagePanel(QGroupBox):
         here = workspace.opened.name if workspace.opened is not None else ""
         names = [row.name for row in rows]
         shown = [(row.name, row.problem or f"{row.labelled} of {row.slices}", row.role) for row in rows]
-        fill_table(self.table, shown, names.index(here) if here in names else -1)
+        self.table.fill(shown, names.index(here) if here in names else -1)
         self.counts.setText(counts(rows) if rows else "No images yet.")
         project = workspace.project
         writable = project is not None and not project.read_only
@@ -170,7 +173,7 @@ class ImagePanel(QGroupBox):
         self._try(self.workspace.add_chosen)
 
     def _add_files(self, *_: object) -> None:
-        names, _ = QFileDialog.getOpenFileNames(self, "Images to add", "", FILES)
+        names = QFileDialog.getOpenFileNames(self, "Images to add", "", FILES)[0]
         if names:
             self._try(lambda: self.workspace.add_files(from_files(names).images))
 
@@ -207,7 +210,7 @@ class RoundsPanel(QGroupBox):
         self.plot = RoundsPlot()
         self.verdict = QLabel()
         self.verdict.setWordWrap(True)
-        self.table = make_table(
+        self.table = TextTable(
             ["Run", "Minutes", "Dice"], "Every training of this project, and the annotating before it."
         )
         self.use, self.compare = QPushButton("Use this model"), QPushButton("Compare")
@@ -250,7 +253,7 @@ class RoundsPanel(QGroupBox):
             )
             if last is not None and run.path == last:
                 bold = index
-        fill_table(self.table, rows, bold)
+        self.table.fill(rows, bold)
         for widget in (self.use, self.compare):
             widget.setEnabled(bool(runs))
 

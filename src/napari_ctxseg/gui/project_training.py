@@ -220,8 +220,10 @@ class ProjectTraining(ProjectResults):
                 self._drop()
                 if self._training is not None:
                     self._end_training()
-                else:
+                elif self._queue or not self._went_on:
                     self._predict_next()
+                elif self.verdict and self.session.phase == "idle":
+                    self.session.status = f"{self.verdict} All labelled images are predicted."
 
     def _end_training(self) -> None:
         """Write the round down, then predict every labelled image anew, the open one first."""

@@ -47,8 +47,10 @@ class RoundsPlot(QWidget):
 
     def show_rounds(self, rounds: Sequence[Round]) -> None:
         """Draw these."""
-        self.points = points_of(rounds)
-        self.update()
+        points = points_of(rounds)
+        if points != self.points:
+            self.points = points
+            self.update()
 
     @timed
     def paintEvent(self, event: QPaintEvent | None) -> None:

@@ -33,7 +33,7 @@ from napari_ctxseg.events import (
 from napari_ctxseg.gui import layers as lay
 from napari_ctxseg.gui.choices import check_labels, open_case
 from napari_ctxseg.gui.history import History
-from napari_ctxseg.gui.jobs import Host, Job, Phase
+from napari_ctxseg.gui.jobs import Host, Job, Phase, run_now
 from napari_ctxseg.gui.predictions import Predictions
 from napari_ctxseg.gui.timing import timed
 
@@ -42,16 +42,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_ctxseg.engine.client import EngineClient
-
-
-def run_now(work: Callable[[], None], done: Callable[[], None], failed: Callable[[Exception], None]) -> None:
-    """Stand-in for a background runner where there is no event loop."""
-    try:
-        work()
-    except CtxsegError as error:
-        failed(error)
-    else:
-        done()
 
 
 class Session(Predictions):
@@ -383,7 +373,7 @@ class Session(Predictions):
         if then is not None:
             try:
                 then()
-            except CtxsegError as error:
+            except CtxsegError as error:  # what was asked for meanwhile cannot be any more
                 self._fail(str(error))
 
     def _adopt_saved(self) -> None:

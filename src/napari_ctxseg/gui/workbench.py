@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QCloseEvent
 
 TICK_MS = 120
+#: Pixels around a page: margins of the dock, of the tabs, and of the page itself.
+FRAME = 36
 #: Colour of the dot: told apart by most people with defective colour vision, and a word stands beside it.
 DOTS = {"saved": "#009e73", "saving": "#e69f00", "failed": "#d55e00"}
 
@@ -105,6 +107,10 @@ class Workbench(QWidget):
             place.deleteLater()
 
     def _show_saving(self) -> None:
+        """What is saved, in sight whatever tab is in front."""
+        areas = [made.scroll_area for made in self._made.values() if hasattr(made, "scroll_area")]
+        # A page that is not in front does not widen the dock by itself.
+        self.setMinimumWidth(max(area.minimumWidth() for area in areas) + FRAME)
         state, sentence = self.project_dock.workspace.saving
         engine = self.train_dock.session.engine
         text = f"{sentence}   \u00b7   engine {engine.state}"
