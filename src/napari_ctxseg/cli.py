@@ -170,35 +170,39 @@ def predict(
             "probability, and those of a false negative and a false positive.",
         ),
     ] = False,
+    uncertainty: Annotated[
+        str,
+        typer.Option(
+            help="Also write how sure the prediction is, 0 to 1: none, entropy, tta (mirrored images), ensemble."
+        ),
+    ] = "none",
+    ensemble: Annotated[
+        list[str] | None, typer.Option(help="With --uncertainty ensemble: another run; may be repeated.")
+    ] = None,
     device: Device = None,
     threads: Threads = None,
     json_: Json = False,
 ) -> None:
     """Write a label file for each image: same stem, same format, same geometry; of a run of regions one for each region."""
     with report.errors(json_):
+        from napari_ctxseg.commands import predict as command
         from napari_ctxseg.commands import settings as options_
 
+        options = command.predict_options(uncertainty, ensemble or [])
         if (run / "project.yaml").exists():
             from napari_ctxseg.commands import project_runs
             from napari_ctxseg.project.roots import parse_roots
 
             project_runs.refuse_beside_project(["--out"] if out is not None else [])
             failed = project_runs.predict(
-                run, run_, files or [], parse_roots(root or []), device=device, threads=threads, as_json=json_
-            )
+                run, run_, files or [], parse_roots(root or []), device=device, threads=threads, as_json=json_,
+                options=options,
+            )  # fmt: skip
         else:
-            from napari_ctxseg.commands import predict as command
-
             failed = command.predict(
-                run,
-                options_.given("the images", files),
-                options_.given("--out", out),
-                device=device,
-                threads=threads,
-                overwrite=overwrite,
-                maps=maps,
-                as_json=json_,
-            )
+                run, options_.given("the images", files), options_.given("--out", out),
+                device=device, threads=threads, overwrite=overwrite, maps=maps, as_json=json_, options=options,
+            )  # fmt: skip
     if failed:
         raise typer.Exit(1)
 

@@ -7,15 +7,15 @@ import json
 import os
 import re
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from napari_ctxseg import __version__, dataset, io
 from napari_ctxseg.atomic import write_bytes_atomic
 from napari_ctxseg.commands import report
-from napari_ctxseg.config import DataConfig, DeviceConfig, from_yaml
+from napari_ctxseg.config import DataConfig, DeviceConfig, PredictConfig, Uncertainty, from_yaml
 from napari_ctxseg.errors import CtxsegError, InputError
 from napari_ctxseg.events import PredictionBlock, PredictionProgress
 
@@ -45,8 +45,11 @@ def predict(
     overwrite: bool,
     as_json: bool,
     maps: bool = False,
+    options: PredictConfig | None = None,
 ) -> int:
     """Predict files one by one; a broken one is named and the rest is done.
+
+    With an uncertainty in `options` its map is written beside those of a second stage.
 
     Returns
     -------
@@ -59,13 +62,16 @@ def predict(
         If the run cannot be loaded, the folder not written, or no file be found.
     """
     paths = dataset.find_files(files)
-    from napari_ctxseg.inference import load_model
+    from napari_ctxseg.inference import load_members, load_model
 
-    model = load_model(
-        run, DeviceConfig.model_validate({"accelerator": device or "auto", "threads": threads})
-    )
-    if maps and model.thresholds is None:
-        raise InputError(run, "has no second stage, so there are no maps", "Leave out --maps")
+    options = options or PredictConfig()
+    place = DeviceConfig.model_validate({"accelerator": device or "auto", "threads": threads})
+    model = load_model(run, place)
+    members = load_members(model, options, place)
+    if maps and model.thresholds is None and options.uncertainty == "none":
+        raise InputError(
+            run, "has no second stage, so there are no maps", "Leave out --maps, or add --uncertainty entropy"
+        )
     pairs = dataset.pair_files(paths, None, model.channels)
     targets = {pair.name: _targets(out / label_name(pair), model.regions) for pair in pairs}
     _check_output(out, [each for of_pair in targets.values() for each in of_pair], paths, overwrite)
@@ -75,11 +81,12 @@ def predict(
             source, written = pair.images[0], targets[pair.name]
             try:
                 case = dataset.read_case(pair, DataConfig())
-                found = predict_case(model, case, lambda share, n=number: show(n + share))  # type: ignore[misc]
+                found = predict_case(model, case, lambda share, n=number: show(n + share), options, members)  # type: ignore[misc]
                 for target, labels in zip(written, found.layers, strict=True):
                     io.write_labels(target, labels, case.image)
-                if maps:
-                    _write_maps(out / label_name(pair), found, model, case.image)
+                _write_maps(
+                    out / label_name(pair), found if maps else found.without_stages, model, case.image
+                )
             except CtxsegError as error:
                 failed.append(str(error))
                 _say({"file": str(source), "error": str(error)}, f"! {error}", as_json)
@@ -94,6 +101,24 @@ def predict(
     return len(failed)
 
 
+def predict_options(uncertainty: str, ensemble: Sequence[str] = ()) -> PredictConfig:
+    """Options as a person gives them.
+
+    Raises
+    ------
+    InputError
+        If there is no such uncertainty, or an ensemble has no other run.
+    """
+    known = get_args(Uncertainty)
+    if uncertainty not in known:
+        raise InputError(f"--uncertainty {uncertainty}", "is unknown", f"Choose from {', '.join(known)}")
+    if (uncertainty == "ensemble") != bool(ensemble):
+        raise InputError(
+            "--uncertainty ensemble", "goes together with --ensemble RUN", "Name at least one other run"
+        )
+    return PredictConfig.model_validate({"uncertainty": uncertainty, "runs": tuple(ensemble)})
+
+
 @dataclass
 class Predicted:
     """All blocks of one case put together.
@@ -106,25 +131,45 @@ class Predicted:
         Whether there are regions.
     maps : dict of str to ndarray, shape ``(K, *S)``
         Probabilities and error masks by their names, background first if there is one; empty without a second stage.
+    uncertainty : ndarray, shape ``case.image.spatial_shape``, or None
+        Where it was asked for.
     """
 
     labels: NDArray[Any]
     maps: dict[str, NDArray[Any]]
     regions: bool = False
+    uncertainty: NDArray[Any] | None = None
 
     @property
     def layers(self) -> list[NDArray[Any]]:
         """What goes into a file of its own: the labels, or each region's mask."""
         return list(self.labels) if self.regions else [self.labels]
 
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything, as a project keeps it."""
+        more = {} if self.uncertainty is None else {"uncertainty": self.uncertainty}
+        return {"labels": self.labels, **self.maps, **more}
 
-def predict_case(model: Any, case: Case, show: Callable[[float], None] = lambda share: None) -> Predicted:
+    @property
+    def without_stages(self) -> Predicted:
+        """Without what only a second stage gives."""
+        return replace(self, maps={})
+
+
+def predict_case(
+    model: Model,
+    case: Case,
+    show: Callable[[float], None] = lambda share: None,
+    options: PredictConfig | None = None,
+    members: Sequence[Model] = (),
+) -> Predicted:
     """Predict one case; `show` is told the share of the image that is done."""
     from napari_ctxseg.inference import predict as events
 
     shape = case.image.spatial_shape
     found: Predicted | None = None
-    for event in events(model, case):
+    for event in events(model, case, options=options, members=members):
         if isinstance(event, PredictionProgress | PredictionBlock):
             show(event.done)
         if isinstance(event, PredictionBlock):
@@ -133,12 +178,16 @@ def predict_case(model: Any, case: Case, show: Callable[[float], None] = lambda 
                 maps = {name: np.zeros((len(part), *shape), part.dtype) for name, part in parts.items()}
                 front = (len(event.regions),) if event.regions else ()
                 found = Predicted(np.zeros((*front, *shape), event.labels.dtype), maps, bool(front))
+                if event.uncertainty is not None:
+                    found.uncertainty = np.zeros(shape, event.uncertainty.dtype)
             count = event.labels.shape[-len(shape)]
             rows = slice(None) if len(shape) == 2 else slice(event.start, event.start + count)
             where = (slice(None), rows) if event.regions else rows
             found.labels[where] = event.labels
             for name, part in parts.items():
                 found.maps[name][:, rows] = part
+            if found.uncertainty is not None:
+                found.uncertainty[rows] = event.uncertainty
     if found is None:
         raise InputError(case.name, "gave no prediction", "This is a fault of ours: please report it")
     return found
@@ -146,6 +195,8 @@ def predict_case(model: Any, case: Case, show: Callable[[float], None] = lambda 
 
 def _write_maps(target: Path, found: Predicted, model: Model, image: Image) -> None:
     """``maps/NAME_fn_LV.nii.gz`` for ``NAME.nii.gz``; formats that hold no real numbers become ``.npy``."""
+    if not found.maps and found.uncertainty is None:
+        return
     folder = target.parent / "maps"
     folder.mkdir(exist_ok=True)
     suffix = io.suffix_of(target)
@@ -154,6 +205,8 @@ def _write_maps(target: Path, found: Predicted, model: Model, image: Image) -> N
         for value, label in zip(values, model.regions or ["background", *model.classes], strict=True):
             safe = re.sub(r"[^\w-]+", "-", label)
             io.write_map(folder / f"{stem}_{name}_{safe}{ending}", value.astype(np.float32), image)
+    if found.uncertainty is not None:
+        io.write_map(folder / f"{stem}_uncertainty{ending}", found.uncertainty.astype(np.float32), image)
 
 
 def _targets(labels: Path, regions: Mapping[str, Any]) -> list[Path]:
