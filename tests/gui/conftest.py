@@ -48,8 +48,8 @@ class FakeEngine:
         self.state = "busy"
         self.asked.append(("train", config, cases, out))
 
-    def predict(self, run, case, device):
-        self.state = "busy"
+    def predict(self, run, case, device, options=None):
+        self.state, self.options = "busy", options
         self.asked.append(("predict", run, case, device))
 
     def describe(self, config, facts):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_ctxseg.composition import compose_classes
+from napari_ctxseg.evaluation.suspects import Stages
 from napari_ctxseg.gui import layers as lay
 from napari_ctxseg.gui.timing import napari_works
 
@@ -134,6 +135,13 @@ class Refined:
             if layer in map(lay.plain, self.viewer.layers):
                 with napari_works("remove a layer"):
                     self.viewer.layers.remove(layer)
+
+    def stages_of(self, index: int) -> Stages | None:
+        """What both stages say of a slice; None where they have said nothing yet."""
+        if not self._maps or not self._known[index]:
+            return None
+        first, fn, fp = (each[:, index] for each in self._maps)
+        return Stages([int(value) for value in self._values[1:]], first, fn, fp, self.thresholds)
 
     # ------------------------------------------------------------ thresholds
 

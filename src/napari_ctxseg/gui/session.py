@@ -175,12 +175,12 @@ class Session(Predictions):
             raise InputError("prediction", problem)
         run = self.last_run
         assert run is not None
-        shot, device = lay.snapshot(self.images), self.config.device
+        shot, device, options = lay.snapshot(self.images), self.config.device, self.options
         job = self._job = _Job(shot)
 
         def work() -> None:
             job.values = self.values_of(run)
-            self.engine.predict(run, Case(shot.name, shot.image()), device)
+            self.engine.predict(run, Case(shot.name, shot.image()), device, options)
 
         self._enter("preparing", "Preparing the data ...")
         self._background(work, lambda: self._sent("predicting"), self._not_sent)
