@@ -202,7 +202,7 @@ def _of_files(asker: _Asker, files: Sequence[str], labels: Sequence[str], as_jso
 def _look(case: Case, arrays: dict[str, NDArray[Any]], regions: bool, labelled: Iterable[int]) -> Seen:
     first = 0 if regions else 1  # background is no error mask of anything
     errors = {name: arrays[name][first:].max(axis=0) for name in ("fn", "fp") if name in arrays}
-    labels = arrays["labels"].any(axis=0) if regions else arrays["labels"]
+    labels = np.asarray(arrays["labels"].any(axis=0) if regions else arrays["labels"])
     brightness = np.asarray(case.image.channel_array, np.float32).mean(axis=0)
     return look(
         case.name, brightness, labels, uncertainty=arrays.get("uncertainty"), labelled=labelled, **errors

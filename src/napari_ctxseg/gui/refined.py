@@ -143,6 +143,14 @@ class Refined:
         first, fn, fp = (each[:, index] for each in self._maps)
         return Stages([int(value) for value in self._values[1:]], first, fn, fp, self.thresholds)
 
+    def largest_errors(self) -> dict[str, NDArray[np.float16]]:
+        """Probability of a false negative and of a false positive of any class. Slow: call it off the GUI thread."""
+        shape = self.shot.shape
+        return {
+            name.lower(): _largest(own[1:]).reshape(shape)
+            for name, own in zip(COLORS, self._maps[1:], strict=True)
+        }
+
     # ------------------------------------------------------------ thresholds
 
     def choose(self, fn: float, fp: float) -> None:

@@ -45,11 +45,12 @@ def probabilities(logits: Tensor, *, regions: bool = False, refined: bool = Fals
     """
     if not refined:
         return soft_masks(logits, regions=regions, dim=0)
-    score = compose_soft(*error_maps(logits, regions=regions))
+    score: Tensor = compose_soft(*error_maps(logits, regions=regions))
     if regions:
-        return torch.as_tensor(score)
+        return score
     score = score.clamp(min=1e-6)
-    return torch.as_tensor(score / score.sum(0, keepdim=True))
+    shares: Tensor = score / score.sum(0, keepdim=True)
+    return shares
 
 
 def entropy(p: Tensor, *, regions: bool = False) -> Tensor:
@@ -68,8 +69,11 @@ def entropy(p: Tensor, *, regions: bool = False) -> Tensor:
     Tensor, shape ``S``, 0 (sure) to 1 (all the same)
     """
     if regions:
-        return (torch.special.entr(p) + torch.special.entr(1 - p)).mean(0).div(log(2)).clamp(0, 1)
-    return torch.special.entr(p).sum(0).div(log(max(2, len(p)))).clamp(0, 1)
+        total, most = (torch.special.entr(p) + torch.special.entr(1 - p)).mean(0), log(2)
+    else:
+        total, most = torch.special.entr(p).sum(0), log(max(2, len(p)))
+    share: Tensor = (total / most).clamp(0, 1)
+    return share
 
 
 class Spread:
