@@ -164,9 +164,12 @@ def suspects(
     for value in _values(prediction[~counts]):
         found += _of_class(prediction, value, counts, uncertainty, beside, limits)
     kept: list[Suspect] = []
+    taken: dict[int, NDArray[np.bool_]] = {}
     for one in sorted(found, key=lambda each: REASONS.index(each.reason)):
-        if all(one.covered(other) < 0.5 for other in kept):
+        here = taken.setdefault(one.value, np.zeros(prediction.shape, bool))[one.box]
+        if 2 * np.count_nonzero(here & one.mask) < one.size:
             kept.append(one)
+            here |= one.mask
     return kept
 
 

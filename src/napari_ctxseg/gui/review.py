@@ -10,7 +10,7 @@ from napari_ctxseg.errors import CtxsegError, InputError
 from napari_ctxseg.evaluation.next_slice import look, rank
 from napari_ctxseg.gui import layers as lay
 from napari_ctxseg.gui.review_find import Findings
-from napari_ctxseg.gui.timing import timed
+from napari_ctxseg.gui.timing import napari_works, timed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from napari_ctxseg.evaluation.next_slice import Candidate, Seen
     from napari_ctxseg.gui.predictions import Predictions
     from napari_ctxseg.gui.review_data import Material, Row
+
+    Where = tuple[NDArray[np.intp], ...]
+    Places = tuple[Where, NDArray[Any]]
 
 
 class Review(Findings):
@@ -70,7 +73,8 @@ class Review(Findings):
         axes = range(dims.ndim - n, dims.ndim)
         for axis, point in zip(axes, world, strict=True):
             if axis in dims.not_displayed:
-                dims.set_point(axis, float(point))
+                with napari_works("show another slice"):
+                    dims.set_point(axis, float(point))
         if centre:
             camera = self.viewer.scene.camera
             points = dict(zip(axes, map(float, world), strict=True))
@@ -132,7 +136,7 @@ class Review(Findings):
         self.changed.emit()
         return changed
 
-    def _places(self, row: Row) -> tuple[NDArray[np.intp], ...]:
+    def _places(self, row: Row) -> Where:
         """Where the pixels of a row lie in the annotation."""
         one = row.suspect
         places = [axis + box.start for axis, box in zip(np.nonzero(one.mask), one.box, strict=True)]
@@ -140,7 +144,7 @@ class Review(Findings):
             return tuple(places)
         return np.full(len(places[0]), row.index, np.intp), *places
 
-    def _settle(self, row: Row, where: tuple[NDArray[np.intp], ...], value: int) -> int:
+    def _settle(self, row: Row, where: Where, value: int) -> int:
         """Write, and do not ask again."""
         settled = self._settled.setdefault(row.index, [])
         if not len(where[0]):
@@ -167,25 +171,28 @@ class Review(Findings):
             self._say(str(error))
             return
         indices = range(material.depth) if everywhere else [self.shown]
-        round_ = self._round
-        found: list[tuple[tuple[NDArray[np.intp], ...], NDArray[Any]]] = []
+        round_, state = self._round, self.edits.state
+        found: list[Places] = []
+        flat = material.prediction.ndim < 3
 
         def work() -> None:
-            flat = material.prediction.ndim < 3
-            for index in indices:
-                where, values = material.missing(index)
-                found.append((where if flat else (np.full(len(values), index, np.intp), *where), values))
+            each = [material.missing(index) for index in indices]
+            values = np.concatenate([here for _, here in each])
+            axes = [np.concatenate(parts) for parts in zip(*(places for places, _ in each), strict=True)]
+            stack = np.repeat(np.asarray(indices, np.intp), [len(here) for _, here in each])
+            found.append((tuple(axes) if flat else (stack, *axes), values))
 
-        self._background(work, lambda: self._copy(found, round_), lambda error: self._failed(error, round_))
+        def done() -> None:
+            if round_ == self._round and not self.closed:
+                self._copy(*found[0], untouched=state == self.edits.state)
+
+        self._background(work, done, lambda error: self._failed(error, round_))
 
     @timed
-    def _copy(self, found: list[tuple[tuple[NDArray[np.intp], ...], NDArray[Any]]], round_: int) -> None:
-        if round_ != self._round or self.closed:
-            return
-        where = tuple(np.concatenate(axes) for axes in zip(*(places for places, _ in found), strict=True))
-        values = np.concatenate([each for _, each in found])
-        free = np.asarray(self.edits.layer.data[where]) == 0  # the person may have painted meanwhile
-        where, values = tuple(axis[free] for axis in where), values[free]
+    def _copy(self, where: Where, values: NDArray[Any], *, untouched: bool) -> None:
+        if not untouched:  # the person has painted meanwhile
+            free = np.asarray(self.edits.layer.data[where]) == 0
+            where, values = tuple(axis[free] for axis in where), values[free]
         if not len(values):
             self._say("There is nothing to copy: what is predicted lies where the annotation counts.")
             return

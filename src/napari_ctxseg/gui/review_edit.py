@@ -58,6 +58,12 @@ class Edits:
         self._tail: Any = None
         self.follow()
 
+    @property
+    def state(self) -> tuple[Any, ...]:
+        """Changes with every stroke and every undo."""
+        layer = self.layer
+        return self.choices.edits, len(layer._undo_history), len(layer._redo_history), id(layer.data)
+
     def check(self, values: Iterable[int]) -> None:
         """Refuse what the layer cannot take.
 
@@ -112,13 +118,15 @@ class Edits:
             How many pixels have changed.
         """
         layer, marks = self.layer, self.choices.marks
-        before = marks.copy()
-        changed = int(np.count_nonzero(layer.data[where] != values)) if len(where[0]) else 0
+        self.follow()
+        before, changed = marks.copy(), 0
         with napari_works("write labels"):
-            if changed:
+            if len(where[0]):
                 layer.data_setitem(where, values)
-            else:
+            if self._at_top():
                 layer._save_history(_nothing(layer.data, where))
+            else:
+                changed = len(layer._undo_history[-1][-1][1])
         # The stroke's event has marked slices in the plane on screen; a review goes by slices along axis 0.
         marks.planes, marks.cleared = before.copy().planes, {*before.cleared}
         for index in slices:
@@ -128,6 +136,11 @@ class Edits:
         self._steps.append(_Step(layer._undo_history[-1][-1], marked, opened, undo, redo))
         self._remember()
         return changed
+
+    def _at_top(self) -> bool:
+        """Whether nothing was written since we last looked."""
+        history = self.layer._undo_history
+        return (history[-1] if history else None) is self._tail
 
     def _remember(self) -> None:
         history = self.layer._undo_history
@@ -145,7 +158,7 @@ class Edits:
             return []
         undo, redo = self.layer._undo_history, self.layer._redo_history
         moved = len(redo) - self._undone
-        if not moved and (undo[-1] if undo else None) is self._tail:
+        if not moved and self._at_top():
             return []
         items = list(redo)[-moved:] if moved > 0 else list(undo)[moved:] if moved < 0 else []
         self._remember()

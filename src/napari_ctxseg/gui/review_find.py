@@ -239,6 +239,8 @@ class Findings:
         self._found |= found
         if self.choices.refined is None:
             self.layers.show_errors(self.prediction, found)
+        else:
+            self.layers.drop_errors()
         self._gather()
 
     def _failed(self, error: Exception, round_: int) -> None:

@@ -106,11 +106,20 @@ class ReviewLayers:
         """Show the differences to the annotation as two layers, or remove them."""
         self.wanted = wanted
         if not wanted:
-            for name in COLORS:
-                self._remove(name)
-                self._layers.pop(name, None)
-        elif prediction is not None:
+            self._remove_errors()
+        elif prediction is not None and self._known:
             self._write(prediction, self._known)
+
+    def drop_errors(self) -> None:
+        """There are others now, of the prediction itself."""
+        if self._known:
+            self._known = {}
+            self._remove_errors()
+
+    def _remove_errors(self) -> None:
+        for name in COLORS:
+            self._remove(name)
+            self._layers.pop(name, None)
 
     def show_errors(self, prediction: Any, found: Mapping[int, Examined]) -> None:
         """Take over slices that were looked at."""
