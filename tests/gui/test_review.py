@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from napari.components import ViewerModel
+from scipy.ndimage import distance_transform_cdt
 
 from napari_ctxseg.cases import Case, labelled_mask
 from napari_ctxseg.evaluation.suspects import Limits
@@ -195,6 +196,24 @@ def test_a_flat_image_counts_once_something_is_painted():
 # ---------------------------------------------------------------- going there
 
 
+def around(mask):
+    """A line with a pixel between it and the piece."""
+    return distance_transform_cdt(~mask, "taxicab") == 2
+
+
+def test_a_line_around_a_piece_at_the_edge_stays_in_the_image():
+    prediction = np.zeros(SHAPE, np.uint8)
+    prediction[0, 0, 0] = prediction[5, 19, 22:] = 1
+    review = made(prediction=prediction)
+    settle(review)
+    for _ in range(2):
+        review.next()
+        index = review.current.index
+        np.testing.assert_array_equal(
+            review.viewer.layers["Review: in question"].data[0], around(prediction[index] == 1)
+        )
+
+
 def test_next_goes_there_and_round():
     review = made(prediction=two_pieces(), uncertainty=UNSURE)
     settle(review)
@@ -203,12 +222,12 @@ def test_next_goes_there_and_round():
     assert review.viewer.dims.point[0] == 4 + 8 * 2
     assert review.viewer.scene.camera.center[-2:] == (1.5 * 5.5, -2 + 1.5 * 6.5)
     outline = review.viewer.layers["Review: in question"]
-    np.testing.assert_array_equal(outline.data[0], two_pieces()[2] == 1)
+    np.testing.assert_array_equal(outline.data[0], around(two_pieces()[2] == 1))
     assert outline.translate[0] == 4 + 8 * 2
     assert lay.layers_of(review.viewer, "labels")[0].name != outline.name, "not offered as labels"
     review.next()
     assert review.viewer.dims.point[0] == 4 + 8 * 4
-    np.testing.assert_array_equal(outline.data[0], two_pieces()[4] == 2)
+    np.testing.assert_array_equal(outline.data[0], around(two_pieces()[4] == 2))
     review.next()
     assert review.current is review.rows[0]
     review.next(-1)
@@ -459,6 +478,15 @@ def test_copying_is_one_step_and_fills_only_what_is_unlabelled():
     undo(review)
     undo(review)
     same(state(review), before)
+
+
+def test_copying_goes_around_paint_in_a_slice_that_does_not_count():
+    annotation = np.zeros(SHAPE, np.uint8)
+    annotation[2, 3:5, 4:10] = 2
+    review = made(annotation.copy(), prediction=two_pieces())
+    review.choices.marks.clear(0, 2)
+    review.copy_prediction(everywhere=True)
+    np.testing.assert_array_equal(review.edits.layer.data, np.where(annotation, annotation, two_pieces()))
 
 
 def test_with_scribbles_copying_goes_around_strokes():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import log1p
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -110,7 +111,7 @@ class Material:
             beside=beside if self.depth > 1 else (),
             limits=limits,
         )
-        rows = [Row(index, one, one.size, (-round(one.score, 3), -one.size, index)) for one in found]
+        rows = [Row(index, one, one.size, _order(one, index)) for one in found]
         differs = counts & (prediction != drawn)
         return Examined(
             sorted(rows, key=lambda row: row.order)[:MOST],
@@ -129,12 +130,20 @@ class Material:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """A suspect and the slice along axis 0 that it is in; `order` sorts the most doubtful first, then the largest."""
+    """A suspect and the slice along axis 0 that it is in.
+
+    `order` sorts by the score times the logarithm of one plus the size: single pixels of a boundary are doubtful too, but
+    there are many of them.
+    """
 
     index: int
     suspect: Suspect
     size: int
-    order: tuple[float, int, int]
+    order: tuple[float, int]
+
+
+def _order(one: Suspect, index: int) -> tuple[float, int]:
+    return -round(one.score * log1p(one.size), 3), index
 
 
 @dataclass(frozen=True)

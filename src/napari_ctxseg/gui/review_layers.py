@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import ndimage
 
 from napari_ctxseg.gui import layers as lay
 from napari_ctxseg.gui.refined import COLORS
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
     from napari_ctxseg.evaluation.suspects import Suspect
     from napari_ctxseg.gui.review_data import Examined
 
-#: Thickness of the outline in pixels, and its colour: of no class and of no error mask.
-OUTLINE, YELLOW = 2, "#ffff00"
+#: Colour of the line: of no error mask, and brighter than any class.
+YELLOW = "#ffff00"
+_CROSS = ndimage.generate_binary_structure(2, 1)
 
 
 class ReviewLayers:
@@ -55,7 +57,7 @@ class ReviewLayers:
     # ------------------------------------------------------------ the piece in question
 
     def outline(self, prediction: Any, index: int, suspect: Suspect) -> None:
-        """Draw a line around a piece.
+        """Draw a line around a piece, a pixel away from it so that it can be seen itself.
 
         The layer holds one slice alone and stands at its place in the stack.
         """
@@ -68,7 +70,12 @@ class ReviewLayers:
             layer = self._make_outline(prediction, shape)
         layer.data[...] = 0
         plane = layer.data if layer.data.ndim == 2 else layer.data[0]
-        plane[suspect.box][suspect.mask] = 1
+        near = tuple(slice(max(0, s.start - 2), s.stop + 2) for s in suspect.box)
+        piece = np.zeros(plane[near].shape, bool)
+        at = tuple(slice(s.start - n.start, s.stop - n.start) for s, n in zip(suspect.box, near, strict=True))
+        piece[at] = suspect.mask
+        beside = ndimage.binary_dilation(piece, _CROSS)
+        plane[near] = ndimage.binary_dilation(beside, _CROSS) & ~beside
         translate = np.array(prediction.translate, float)
         if layer.data.ndim > 2:
             translate[-3] += index * float(prediction.scale[-3])
@@ -89,7 +96,6 @@ class ReviewLayers:
                 metadata={"ctxseg": {"review": "outline"}},
                 **lay.look_of(prediction),
             )
-            layer.contour = OUTLINE
         lay.insert_above(self.viewer, layer, list(map(lay.plain, self.viewer.layers)))
         self._layers["outline"] = layer
         return layer

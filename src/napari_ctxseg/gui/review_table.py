@@ -78,6 +78,7 @@ class RowsView(QTableView):
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setWordWrap(False)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         below, across = self.verticalHeader(), self.horizontalHeader()
         if below is not None:
             below.setVisible(False)
@@ -85,7 +86,7 @@ class RowsView(QTableView):
             below.setDefaultSectionSize(self.fontMetrics().lineSpacing() + 6)
         if across is not None:
             letter = self.fontMetrics().horizontalAdvance("0")
-            for column, letters in enumerate((9, 6, 12, 7, 14, 7)):
+            for column, letters in enumerate((7, 6, 11, 6, 11, 5)):
                 self.setColumnWidth(column, letter * letters)
             across.setStretchLastSection(True)
 

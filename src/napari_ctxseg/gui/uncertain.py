@@ -74,9 +74,9 @@ class UncertaintyLayers:
             layer = Image(
                 np.zeros(shot.shape, np.float16),
                 name=f"{shot.name} uncertainty",
-                colormap="magma",
+                colormap="magenta",  # of no class, and of no error mask
                 blending="additive",  # black, where all is sure, lets the image through
-                opacity=0.7,
+                opacity=0.6,
                 contrast_limits=(0, 1),
                 interpolation2d="nearest",
                 metadata={"ctxseg": {"uncertainty_of": shot.name}},
