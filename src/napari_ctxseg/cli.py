@@ -219,6 +219,7 @@ def suggest(
     run: Annotated[
         str | None, typer.Option(help="With a project: which run; the last when left out.")
     ] = None,
+    root: Roots = None,
     top: Annotated[int, typer.Option(min=1, help="How many slices.")] = 10,
     uncertainty: Annotated[str, typer.Option(help="none, entropy, tta, ensemble.")] = "entropy",
     ensemble: Annotated[
@@ -232,10 +233,11 @@ def suggest(
     with report.errors(json_):
         from napari_ctxseg.commands import suggest as command
         from napari_ctxseg.commands.predict import predict_options
+        from napari_ctxseg.project.roots import parse_roots
 
         slices, images = command.suggest(
-            where, files or [], run=run, labels=labels or [], top=top, device=device, threads=threads, as_json=json_,
-            options=predict_options(uncertainty, ensemble or []),
+            where, files or [], run=run, roots=parse_roots(root or []), labels=labels or [], top=top, device=device,
+            threads=threads, as_json=json_, options=predict_options(uncertainty, ensemble or []),
         )  # fmt: skip
         command.show(slices, images, as_json=json_)
 

@@ -116,6 +116,22 @@ def test_project(files, tmp_path, by_brightness):
     assert slices(ctxseg("suggest", folder, "--json", "--threads", 1)) == found
 
 
+def test_a_prediction_of_a_project_keeps_its_uncertainty(files, tmp_path, by_brightness):
+    folder = tmp_path / "p.ctxseg"
+    with Project.create(folder, classes={"a": 5}, split=SplitSpec(validation=0)) as project:
+        project.add_images([NewImage((files / f"images/{name}.tif",)) for name in ("P1", "P2")])
+    run = make_run(folder / "runs/0001-ce-abcdef").name
+    assert ctxseg("predict", folder, "--threads", 1).exit_code == 0
+    assert find_predictions(folder, run)["P1"].arrays == ("labels",)
+    assert ctxseg("predict", folder, "P1", "--threads", 1, "--uncertainty", "tta").exit_code == 0
+    found = find_predictions(folder, run)
+    assert found["P1"].arrays == ("labels", "uncertainty")
+    assert found["P1"].read("uncertainty").max() < 1e-6, "brightness is the same in a mirror"
+    # What is missing is predicted when it is asked for.
+    assert ctxseg("suggest", folder, "--threads", 1).exit_code == 0
+    assert find_predictions(folder, run)["P2"].read("uncertainty").max() > 0.5
+
+
 def test_validation_patients_are_not_suggested(files, tmp_path, by_brightness):
     folder = tmp_path / "p.ctxseg"
     with Project.create(folder, classes={"a": 5}, split=SplitSpec(validation=0)) as project:

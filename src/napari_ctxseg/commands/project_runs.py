@@ -159,7 +159,9 @@ def predict(
             for number, entry in enumerate(entries):
                 try:
                     case = Case(entry.name, project.image(entry.name), group=entry.group)
-                    found = predict_case(model, case, lambda share, n=number: show(n + share), options, members)  # type: ignore[misc]
+                    found = predict_case(
+                        model, case, lambda share, n=number: show(n + share), options, members  # type: ignore[misc]
+                    )  # fmt: skip
                     write_prediction(
                         path, chosen.name, entry.name, found.arrays,
                         names=labels, regions=found.regions, sha256=entry.sha256,

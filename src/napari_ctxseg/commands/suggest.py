@@ -17,7 +17,7 @@ from napari_ctxseg.evaluation.next_slice import look, rank, rank_images
 from napari_ctxseg.project import Project, find_predictions, find_run, is_project, write_prediction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -59,6 +59,7 @@ def suggest(
     files: Sequence[str],
     *,
     run: str | None,
+    roots: Mapping[str, Path],
     labels: Sequence[str],
     top: int,
     options: PredictConfig,
@@ -76,6 +77,8 @@ def suggest(
         Images, with a run.
     run : str or None
         Which run of a project; the last one when left out.
+    roots : mapping of str to Path
+        Where this machine keeps folders that a project refers to.
     labels : sequence of str
         Label files of some of the images; slices in which they hold anything are labelled.
     top : int
@@ -97,7 +100,7 @@ def suggest(
     if is_project(where):
         if files or labels:
             raise InputError(where, "is a project, which has images and labels of its own", "Name no files")
-        with Project.open(where) as project:
+        with Project.open(where, roots) as project:
             seen = _of_project(project, run, options, place, as_json)
     else:
         if run is not None:

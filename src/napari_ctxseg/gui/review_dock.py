@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 
 from napari_ctxseg.config import PredictConfig, Uncertainty
 from napari_ctxseg.gui import layers as lay
-from napari_ctxseg.gui.background import in_background
+from napari_ctxseg.gui.background import Background
 from napari_ctxseg.gui.predictions import Predictions
 from napari_ctxseg.gui.review import Review
 from napari_ctxseg.gui.review_keys import Keys
@@ -59,7 +59,7 @@ class ReviewDock(QWidget):
         self.viewer = napari_viewer
         self._own = Predictions(napari_viewer)
         self._train: TrainDock | None = None
-        self.review = Review(napari_viewer, self._own, in_background)
+        self.review = Review(napari_viewer, self._own, Background())
         self._stale, self._ticks, self._closed = True, 0, False
         self._layers_shown: list[tuple[int, str]] = []
         self._lay_out()

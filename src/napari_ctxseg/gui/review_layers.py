@@ -81,8 +81,7 @@ class ReviewLayers:
             translate[-3] += index * float(prediction.scale[-3])
         if not np.array_equal(layer.translate, translate):
             layer.translate = translate
-        if not layer.visible:
-            layer.visible = True
+        self._see(layer, True)
         layer.refresh(thumbnail=False, extent=False, highlight=False)
 
     def _make_outline(self, prediction: Any, shape: tuple[int, ...]) -> Any:
@@ -103,8 +102,14 @@ class ReviewLayers:
     def hide(self) -> None:
         """Take the line away."""
         layer = self._get("outline")
-        if layer is not None and layer.visible:
-            layer.visible = False
+        if layer is not None:
+            self._see(layer, False)
+
+    @staticmethod
+    def _see(layer: Any, visible: bool) -> None:
+        if layer.visible != visible:
+            with napari_works("show or hide a layer"):
+                layer.visible = visible
 
     # ------------------------------------------------------------ differences
 

@@ -180,7 +180,7 @@ class Session(Predictions):
 
         def work() -> None:
             job.values = self.values_of(run)
-            self.engine.predict(run, Case(shot.name, shot.image()), device, options)
+            self.engine.predict(run, Case(shot.name, shot.image()), device, options=options)
 
         self._enter("preparing", "Preparing the data ...")
         self._background(work, lambda: self._sent("predicting"), self._not_sent)
