@@ -300,6 +300,27 @@ def test_reject_is_one_step_that_undo_takes_back():
     same(state(review), after)
 
 
+def test_verdicts_and_their_undo_outlast_another_layer():
+    review = made(prediction=two_pieces(), uncertainty=UNSURE)
+    settle(review)
+    mask, before = review.edits.layer, state(review)
+    review.next()
+    review.reject()
+    review.next()
+    review.accept()
+    settle(review)
+    other = review.viewer.add_labels(np.zeros(SHAPE, np.uint8), name="other", **PLACE)
+    review.choices.choose(review.choices.images, other)
+    settle(review)
+    assert told(review) == [], "the verdict is about the image"
+    review.choices.choose(review.choices.images, mask)
+    settle(review)
+    undo(review)
+    assert told(review) == [(4, "unsure", 2, 32)]
+    undo(review)
+    same(state(review), before)
+
+
 def test_a_hidden_layer_is_undone_too():
     review = made(prediction=two_pieces(), uncertainty=UNSURE)
     settle(review)
@@ -628,6 +649,38 @@ def test_flat_images():
     same(state(review), before)
     review.next_slice()
     assert "Slice 0" in review.status
+
+
+def test_error_masks_of_a_second_stage_are_suspects_and_follow_the_thresholds():
+    review = made(prediction=np.zeros(SHAPE, np.uint8))
+    settle(review)
+    review.layers.want_errors(True, review.prediction)
+    assert "mr FN" in review.viewer.layers
+    first, fn, fp = (np.zeros((3, *SHAPE), np.float16) for _ in range(3))
+    first[0] = 1
+    first[:, 4, 10:14, 12:20] = np.array([0, 0, 1])[:, None, None]
+    fn[1, 2, 3:9, 4:10], fp[2, 4, 10:14, 12:20] = 0.75, 0.6
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[2, 3:9, 4:10] = 1
+    shot = lay.snapshot(review.choices.images)
+    block = PredictionBlock("mr", 0, labels, 1.0, first, fn, fp, (0.5, 0.5))
+    review.choices.show_block(shot, block, (1, 2))
+    settle(review)
+    assert told(review) == [(2, "missed", 1, 36), (4, "made up", 2, 32)]
+    assert not [layer for layer in review.viewer.layers if "review" in layer.metadata.get("ctxseg", {})]
+    review.next()
+    review.accept()
+    review.next()
+    review.reject()
+    np.testing.assert_array_equal(review.edits.layer.data, labels)
+    undo(review)
+    undo(review)
+    review.choices.set_thresholds(0.8, 0.5)
+    review.choices.work_on_predictions()
+    settle(review)
+    assert told(review) == [(4, "made up", 2, 32)]
+    review.next_slice()
+    assert "probable errors" in review.status
 
 
 def test_differences_are_layers_when_asked_for():

@@ -138,18 +138,16 @@ class Refined:
 
     def stages_of(self, index: int) -> Stages | None:
         """What both stages say of a slice; None where they have said nothing yet."""
-        if not self._maps or not self._known[index]:
+        maps = self._maps  # another thread may be asking while we let go
+        if not maps or not self._known[index]:
             return None
-        first, fn, fp = (each[:, index] for each in self._maps)
+        first, fn, fp = (each[:, index] for each in maps)
         return Stages([int(value) for value in self._values[1:]], first, fn, fp, self.thresholds)
 
     def largest_errors(self) -> dict[str, NDArray[np.float16]]:
         """Probability of a false negative and of a false positive of any class. Slow: call it off the GUI thread."""
-        shape = self.shot.shape
-        return {
-            name.lower(): _largest(own[1:]).reshape(shape)
-            for name, own in zip(COLORS, self._maps[1:], strict=True)
-        }
+        maps = zip(COLORS, self._maps[1:], strict=False)  # none are left when we have let go
+        return {name.lower(): _largest(own[1:]).reshape(self.shot.shape) for name, own in maps}
 
     # ------------------------------------------------------------ thresholds
 

@@ -93,7 +93,7 @@ class Review(Findings):
         """Say that the piece is not there, and remember it; `write_background` and `overwrite` say what is written."""
         self._decide(self._rejected)
 
-    def _decide(self, how: Callable[[Row], int]) -> None:
+    def _decide(self, how: Callable[[Row], None]) -> None:
         row = self.current
         if row is None:
             self._say("Choose a row first.")
@@ -109,32 +109,27 @@ class Review(Findings):
             raise InputError("review", self.problem)
         self._on_shown()
 
-    def _accepted(self, row: Row) -> int:
+    def _accepted(self, row: Row) -> None:
         value = row.suspect.value
         self.edits.check([value])
         where = self._places(row)
         here = self.edits.layer.data[where]
         free = (here == 0) | (self.overwrite & (here != value))
-        changed = self._settle(row, tuple(axis[free] for axis in where), value)
+        changed = self._settle(row, where, free, value)
         kept = int(np.count_nonzero(~free & (here != value)))
-        self.status = f"Accepted: {changed} pixels written" + (
-            f", {kept} kept as they were." if kept else "."
-        )
-        self.changed.emit()
-        return changed
+        more = f", {kept} kept as they were" if kept else ""
+        self._say(f"Accepted: {changed} pixels written{more}.")
 
-    def _rejected(self, row: Row) -> int:
-        choices, value = self.choices, row.suspect.value
-        where = self._places(row)
-        here = self.edits.layer.data[where] if self.edits.layer is not None else np.zeros(len(where[0]))
-        free, new = self.overwrite & (here == value), 0
-        if choices.policy == "scribbles" and self.write_background:
-            free, new = free | (here == 0), choices.background_value
+    def _rejected(self, row: Row) -> None:
+        choices = self.choices
+        background = choices.policy == "scribbles" and self.write_background
+        new = choices.background_value if background else 0
         self.edits.check([new])
-        changed = self._settle(row, tuple(axis[free] for axis in where), new)
-        self.status = f"Rejected: {changed} pixels written." if changed else "Rejected."
-        self.changed.emit()
-        return changed
+        where = self._places(row)
+        here = self.edits.layer.data[where]
+        free = (self.overwrite & (here == row.suspect.value)) | (background & (here == 0))
+        changed = self._settle(row, where, free, new)
+        self._say(f"Rejected: {changed} pixels written." if changed else "Rejected.")
 
     def _places(self, row: Row) -> Where:
         """Where the pixels of a row lie in the annotation."""
@@ -144,14 +139,16 @@ class Review(Findings):
             return tuple(places)
         return np.full(len(places[0]), row.index, np.intp), *places
 
-    def _settle(self, row: Row, where: Where, value: int) -> int:
-        """Write, and do not ask again."""
+    def _settle(self, row: Row, where: Where, free: NDArray[np.bool_], value: int) -> int:
+        """Write where it is free, and do not ask again."""
         settled = self._settled.setdefault(row.index, [])
-        if not len(where[0]):
-            where = tuple(axis[:0] for axis in where)
-        marked = [row.index] if len(where[0]) and self.edits.layer.ndim > 2 else []
+        marked = [row.index] if free.any() and self.edits.layer.ndim > 2 else []
         changed = self.edits.write(
-            where, value, marked, lambda: settled.remove(row.suspect), lambda: settled.append(row.suspect)
+            tuple(axis[free] for axis in where),
+            value,
+            marked,
+            undo=lambda: settled.remove(row.suspect),
+            redo=lambda: settled.append(row.suspect),
         )
         settled.append(row.suspect)
         self._touch([row.index])

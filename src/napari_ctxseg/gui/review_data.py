@@ -39,6 +39,11 @@ def grid_of(layer: Any) -> Grid:
     return Grid(tuple(layer.data.shape), lay.look_of(layer))
 
 
+def image_of(layer: Any) -> str:
+    """Name of the image that a labels layer was predicted of; its own where we have not made it."""
+    return str(layer.metadata.get("ctxseg", {}).get("prediction_of", layer.name))
+
+
 @dataclass(frozen=True)
 class Material:
     """Arrays as they lie in the layers, watched and never changed, and what they mean.

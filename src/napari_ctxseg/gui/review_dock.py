@@ -25,6 +25,7 @@ from napari_ctxseg.gui import layers as lay
 from napari_ctxseg.gui.background import Background
 from napari_ctxseg.gui.predictions import Predictions
 from napari_ctxseg.gui.review import Review
+from napari_ctxseg.gui.review_data import image_of
 from napari_ctxseg.gui.review_keys import Keys
 from napari_ctxseg.gui.review_table import RowsModel, RowsView
 from napari_ctxseg.gui.timing import timed
@@ -320,8 +321,7 @@ class ReviewDock(QWidget):
         if self.model.rows is not review.rows:
             names = {row.value: row.name for row in review.choices.classes}
             layer = review.prediction
-            image = "" if layer is None else layer.metadata.get("ctxseg", {}).get("prediction_of", layer.name)
-            self.model.show_rows(review.rows, image, names)
+            self.model.show_rows(review.rows, "" if layer is None else image_of(layer), names)
         if review.current in review.rows:
             self.table.selectRow(review.rows.index(review.current))
         else:

@@ -13,7 +13,7 @@ from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.evaluation.suspects import Limits
 from napari_ctxseg.gui import layers as lay
 from napari_ctxseg.gui.annotation import touched
-from napari_ctxseg.gui.review_data import Examined, Material, Row, grid_of
+from napari_ctxseg.gui.review_data import Examined, Material, Row, grid_of, image_of
 from napari_ctxseg.gui.review_edit import Edits
 from napari_ctxseg.gui.review_layers import ReviewLayers
 from napari_ctxseg.gui.timing import timed
@@ -56,6 +56,8 @@ class Findings:
         self.status = ""
         self.closed = False
         self.edits = Edits(choices)
+        self._kept: list[Edits] = []  # of layers looked at before, whose steps can still be undone
+        self._decided: dict[Any, dict[int, list[Suspect]]] = {}
         self._heard: Any = None
         self._chosen: Any = None  # a prediction layer that is not of our own making
         self._round = 0
@@ -64,13 +66,15 @@ class Findings:
         self._watch()
 
     def _start_over(self) -> None:
-        """Forget what was found and decided; what is under way belongs to other layers."""
+        """Forget what was found; what is under way belongs to other layers. Verdicts are remembered for each image."""
         self._round += 1
         self.rows: list[Row] = []
         self.current: Row | None = None
         self._place = 0
         self._found: dict[int, Examined] = {}
-        self._settled: dict[int, list[Suspect]] = {}
+        layer = self.prediction
+        key = None if layer is None else (image_of(layer), tuple(layer.data.shape))
+        self._settled = self._decided.setdefault(key, {})
         self._dirty: set[int] = set()
         self._busy = self._ranked = False
         self._marks: Marked | None = None
@@ -86,7 +90,11 @@ class Findings:
         """Take up other layers than before."""
         self._start_over()
         self.layers.clear()
-        self.edits = Edits(self.choices)
+        self._kept = [each for each in self._kept if each.layer in map(lay.plain, self.viewer.layers)]
+        same = (e for e in self._kept if e.layer is self.choices.labels and e.choices is self.choices)
+        self.edits = next(same, None) or Edits(self.choices)
+        if self.edits.layer is not None and self.edits not in self._kept:
+            self._kept.append(self.edits)
         self._prediction, self._shown_key = self.prediction, self._key()
         self._listen(self.edits.layer)
         self._all_dirty()

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from napari_ctxseg.gui import layers as lay
 from napari_ctxseg.gui.refined import COLORS
-from napari_ctxseg.gui.review_data import grid_of
+from napari_ctxseg.gui.review_data import grid_of, image_of
 from napari_ctxseg.gui.timing import napari_works
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class ReviewLayers:
     def _make_errors(self, prediction: Any, name: str) -> Any:
         from napari.layers import Image
 
-        of = prediction.metadata.get("ctxseg", {}).get("prediction_of", prediction.name)
+        of = image_of(prediction)
         with napari_works("make a layer"):
             layer = Image(
                 np.zeros(prediction.data.shape, np.uint8),
