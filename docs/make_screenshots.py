@@ -88,6 +88,31 @@ def refined_picture(dock, picture, steps):
     picture("train-dock-refined")
 
 
+def review_pictures(viewer, session, dock, picture):
+    """The Review of a prediction with its uncertainty: a piece in question, and the slice to label next."""
+    _, review_dock = viewer.window.add_plugin_dock_widget("napari-ctxseg", "Review", tabify=True)
+    review = review_dock.review
+    review_dock.parent().raise_()
+    pump(20, lambda: session.options.uncertainty == "entropy")
+    dock.predict_button.click()
+    pump(120, lambda: session.phase == "idle" and "heart uncertainty" in viewer.layers)
+    pump(30, lambda: not review.busy)
+    session.labels.visible = True
+    review_dock.island.setValue(40)
+    pump(30, lambda: not review.busy)
+    wanted = [
+        row for row in review.rows if row.suspect.reason in ("unsure", "island", "not annotated")
+    ] or review.rows
+    if wanted:
+        review.go(wanted[0])
+    zoom = viewer.scene.camera.zoom
+    viewer.scene.camera.zoom = 1.6 * zoom
+    picture("review")
+    viewer.reset_view()
+    viewer.window.remove_dock_widget(review_dock)
+    viewer.layers.remove("heart uncertainty")
+
+
 def lens_pictures(viewer, index, picture):
     """The Lens on a painted slice: weights, contour, region, and the five panels of a trained network."""
     from napari_ctxseg.config import parse_loss
@@ -259,12 +284,16 @@ def main():
     dock.scroll_area.ensureWidgetVisible(dock.model_panel)
     session.labels.visible = False
     picture("train-dock-predicted")
-    refined_picture(dock, picture, args.refine_steps)
+    review_pictures(viewer, session, dock, picture)
+    session.labels.visible = False
+    if "train-dock-refined".startswith(args.only):
+        refined_picture(dock, picture, args.refine_steps)
     for name in ("heart FN", "heart FP", "heart prediction"):
         if name in viewer.layers:
             viewer.layers.remove(name)
     session.labels.visible = True
-    lens_pictures(viewer, slices[1], picture)
+    if not args.only or args.only.startswith("lens"):
+        lens_pictures(viewer, slices[1], picture)
     viewer.close()
     pump(0.5)
     if not args.only:

@@ -168,37 +168,76 @@ def predict(
             "probability, and those of a false negative and a false positive.",
         ),
     ] = False,
+    uncertainty: Annotated[
+        str,
+        typer.Option(
+            help="Also write how sure the prediction is, 0 to 1: none, entropy, tta (mirrored images), ensemble."
+        ),
+    ] = "none",
+    ensemble: Annotated[
+        list[str] | None, typer.Option(help="With --uncertainty ensemble: another run; may be repeated.")
+    ] = None,
     device: Device = None,
     threads: Threads = None,
     json_: Json = False,
 ) -> None:
     """Write a label file for each image: same stem, same format, same geometry; of a run of regions one for each region."""
     with report.errors(json_):
+        from napari_ctxseg.commands import predict as command
         from napari_ctxseg.commands import settings as options_
 
+        options = command.predict_options(uncertainty, ensemble or [])
         if (run / "project.yaml").exists():
             from napari_ctxseg.commands import project_runs
             from napari_ctxseg.project.roots import parse_roots
 
             project_runs.refuse_beside_project(["--out"] if out is not None else [])
             failed = project_runs.predict(
-                run, run_, files or [], parse_roots(root or []), device=device, threads=threads, as_json=json_
-            )
+                run, run_, files or [], parse_roots(root or []), device=device, threads=threads, as_json=json_,
+                options=options,
+            )  # fmt: skip
         else:
-            from napari_ctxseg.commands import predict as command
-
             failed = command.predict(
-                run,
-                options_.given("the images", files),
-                options_.given("--out", out),
-                device=device,
-                threads=threads,
-                overwrite=overwrite,
-                maps=maps,
-                as_json=json_,
-            )
+                run, options_.given("the images", files), options_.given("--out", out),
+                device=device, threads=threads, overwrite=overwrite, maps=maps, as_json=json_, options=options,
+            )  # fmt: skip
     if failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def suggest(
+    where: Annotated[Path, typer.Argument(help="A project, or a run folder made by `ctxseg train`.")],
+    files: Annotated[
+        list[str] | None, typer.Argument(help="With a run: images, folders, patterns, @list.txt.")
+    ] = None,
+    labels: Annotated[
+        list[str] | None, typer.Option(help="With a run: label files of some images; may be repeated.")
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option(help="With a project: which run; the last when left out.")
+    ] = None,
+    root: Roots = None,
+    top: Annotated[int, typer.Option(min=1, help="How many slices.")] = 10,
+    uncertainty: Annotated[str, typer.Option(help="none, entropy, tta, ensemble.")] = "entropy",
+    ensemble: Annotated[
+        list[str] | None, typer.Option(help="With --uncertainty ensemble: another run; may be repeated.")
+    ] = None,
+    device: Device = None,
+    threads: Threads = None,
+    json_: Json = False,
+) -> None:
+    """Say which slices are worth labelling next: unsure, probably wrong, or unlike what is labelled. A heuristic."""
+    with report.errors(json_):
+        from napari_ctxseg.commands import suggest as command
+        from napari_ctxseg.commands.predict import predict_options
+        from napari_ctxseg.project.roots import parse_roots
+
+        slices, images = command.suggest(
+            where, files or [], run=run, roots=parse_roots(root or []), labels=labels or [], top=top, device=device,
+            threads=threads, as_json=json_, options=predict_options(uncertainty, ensemble or []),
+        )  # fmt: skip
+        command.show(slices, images, as_json=json_)
 
 
 @app.command()

@@ -173,6 +173,21 @@ def _grouped(stems: dict[str, Path], loose: set[str]) -> dict[str, list[Path]]:
     return result
 
 
+def with_labels(pairs: Sequence[Pair], labels: Sequence[Path]) -> list[Pair]:
+    """The same pairs with their labels, where there are any.
+
+    Raises
+    ------
+    InputError
+        If stems are ambiguous, or no label file belongs to any image.
+    """
+    by_stem = _unique_stems(labels, "labels")
+    found = [Pair(pair.name, pair.images, _label_of(pair.name, by_stem)) for pair in pairs]
+    if labels and all(pair.label is None for pair in found):
+        raise InputError(labels[0], "belongs to none of the images", "Name the label file like its image")
+    return found
+
+
 def _as_pairs(cases: dict[str, list[Path]]) -> list[Pair]:
     return [Pair(name, tuple(files)) for name, files in cases.items()]
 

@@ -115,6 +115,8 @@ class PredictionBlock(Event):
     A CR-GAN also gives, for K classes with background or K regions, the first stage's probabilities and those of its false
     negatives and false positives, each of shape ``(K, n, y, x)`` (``(K, y, x)`` for an image), and the thresholds of the
     latter two that made the labels.
+
+    `uncertainty`, if it was asked for, is 0 to 1 for each voxel, shape ``(n, y, x)`` or ``(y, x)``.
     """
 
     case: str
@@ -126,6 +128,7 @@ class PredictionBlock(Event):
     fp: NDArray[Any] | None = None
     thresholds: tuple[float, float] | None = None
     regions: tuple[str, ...] = ()
+    uncertainty: NDArray[Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,8 @@ class FakeEngine:
         self.state = "busy"
         self.asked.append(("train", config, cases, out))
 
-    def predict(self, run, case, device, first=0):
-        self.state, self.first = "busy", first
+    def predict(self, run, case, device, options=None, first=0):
+        self.state, self.options, self.first = "busy", options, first
         self.asked.append(("predict", run, case, device))
 
     def describe(self, config, facts):

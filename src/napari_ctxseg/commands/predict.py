@@ -7,14 +7,14 @@ import json
 import os
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from napari_ctxseg import __version__, dataset, io
 from napari_ctxseg.atomic import write_bytes_atomic
 from napari_ctxseg.commands import report
-from napari_ctxseg.config import DataConfig, DeviceConfig, from_yaml
+from napari_ctxseg.config import DataConfig, DeviceConfig, PredictConfig, Uncertainty, from_yaml
 from napari_ctxseg.errors import CtxsegError, InputError
 
 if TYPE_CHECKING:
@@ -38,8 +38,11 @@ def predict(
     overwrite: bool,
     as_json: bool,
     maps: bool = False,
+    options: PredictConfig | None = None,
 ) -> int:
     """Predict files one by one; a broken one is named and the rest is done.
+
+    With an uncertainty in `options` its map is written beside those of a second stage.
 
     Returns
     -------
@@ -52,13 +55,16 @@ def predict(
         If the run cannot be loaded, the folder not written, or no file be found.
     """
     paths = dataset.find_files(files)
-    from napari_ctxseg.inference import load_model, predict_case
+    from napari_ctxseg.inference import load_members, load_model, predict_case
 
-    model = load_model(
-        run, DeviceConfig.model_validate({"accelerator": device or "auto", "threads": threads})
-    )
-    if maps and model.thresholds is None:
-        raise InputError(run, "has no second stage, so there are no maps", "Leave out --maps")
+    options = options or PredictConfig()
+    place = DeviceConfig.model_validate({"accelerator": device or "auto", "threads": threads})
+    model = load_model(run, place)
+    members = load_members(model, options, place)
+    if maps and model.thresholds is None and options.uncertainty == "none":
+        raise InputError(
+            run, "has no second stage, so there are no maps", "Leave out --maps, or add --uncertainty entropy"
+        )
     pairs = dataset.pair_files(paths, None, model.channels)
     targets = {pair.name: _targets(out / label_name(pair), model.regions) for pair in pairs}
     _check_output(out, [each for of_pair in targets.values() for each in of_pair], paths, overwrite)
@@ -68,11 +74,12 @@ def predict(
             source, written = pair.images[0], targets[pair.name]
             try:
                 case = dataset.read_case(pair, DataConfig())
-                found = predict_case(model, case, lambda share, n=number: show(n + share))  # type: ignore[misc]
+                found = predict_case(model, case, lambda share, n=number: show(n + share), options, members)  # type: ignore[misc]
                 for target, labels in zip(written, found.layers, strict=True):
                     io.write_labels(target, labels, case.image)
-                if maps:
-                    _write_maps(out / label_name(pair), found, model, case.image)
+                _write_maps(
+                    out / label_name(pair), found if maps else found.without_stages, model, case.image
+                )
             except CtxsegError as error:
                 failed.append(str(error))
                 _say({"file": str(source), "error": str(error)}, f"! {error}", as_json)
@@ -87,8 +94,28 @@ def predict(
     return len(failed)
 
 
+def predict_options(uncertainty: str, ensemble: Sequence[str] = ()) -> PredictConfig:
+    """Options as a person gives them.
+
+    Raises
+    ------
+    InputError
+        If there is no such uncertainty, or an ensemble has no other run.
+    """
+    known = get_args(Uncertainty)
+    if uncertainty not in known:
+        raise InputError(f"--uncertainty {uncertainty}", "is unknown", f"Choose from {', '.join(known)}")
+    if (uncertainty == "ensemble") != bool(ensemble):
+        raise InputError(
+            "--uncertainty ensemble", "goes together with --ensemble RUN", "Name at least one other run"
+        )
+    return PredictConfig.model_validate({"uncertainty": uncertainty, "runs": tuple(ensemble)})
+
+
 def _write_maps(target: Path, found: Predicted, model: Model, image: Image) -> None:
     """``maps/NAME_fn_LV.nii.gz`` for ``NAME.nii.gz``; formats that hold no real numbers become ``.npy``."""
+    if not found.maps and found.uncertainty is None:
+        return
     folder = target.parent / "maps"
     folder.mkdir(exist_ok=True)
     suffix = io.suffix_of(target)
@@ -97,6 +124,8 @@ def _write_maps(target: Path, found: Predicted, model: Model, image: Image) -> N
         for value, label in zip(values, model.regions or ["background", *model.classes], strict=True):
             safe = re.sub(r"[^\w-]+", "-", label)
             io.write_map(folder / f"{stem}_{name}_{safe}{ending}", value.astype(np.float32), image)
+    if found.uncertainty is not None:
+        io.write_map(folder / f"{stem}_uncertainty{ending}", found.uncertainty.astype(np.float32), image)
 
 
 def _targets(labels: Path, regions: Mapping[str, Any]) -> list[Path]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from napari_ctxseg.cases import Case
 from napari_ctxseg.commands import report
 from napari_ctxseg.commands.train import needs_first, stop_on_signal
-from napari_ctxseg.config import DeviceConfig, RunConfig, from_yaml
+from napari_ctxseg.config import DeviceConfig, PredictConfig, RunConfig, from_yaml
 from napari_ctxseg.errors import CtxsegError, InputError
 from napari_ctxseg.project import (
     Project,
@@ -130,6 +130,7 @@ def predict(
     device: str | None,
     threads: int | None,
     as_json: bool,
+    options: PredictConfig | None = None,
 ) -> int:
     """Predict images of a project into ``predictions/RUN/``; a broken one is named and the rest is done.
 
@@ -146,18 +147,22 @@ def predict(
     chosen, failed = find_run(path, run), 0
     with Project.open(path, roots, read_only=True) as project:
         entries = [project.spec.entry(name) for name in names] or list(project.spec.images)
-        from napari_ctxseg.inference import load_model, predict_case
+        from napari_ctxseg.inference import load_members, load_model, predict_case
 
-        settings = {"accelerator": device or "auto", "threads": threads}
-        model = load_model(chosen.path, DeviceConfig.model_validate(settings))
+        place = DeviceConfig.model_validate({"accelerator": device or "auto", "threads": threads})
+        options = options or PredictConfig()
+        model = load_model(chosen.path, place)
+        members = load_members(model, options, place)
         labels = tuple(model.regions) or ("background", *model.classes)
         with report.progress("predicting", len(entries), as_json=as_json) as show:
             for number, entry in enumerate(entries):
                 try:
                     case = Case(entry.name, project.image(entry.name), group=entry.group)
-                    found = predict_case(model, case, lambda share, n=number: show(n + share))  # type: ignore[misc]
+                    found = predict_case(
+                        model, case, lambda share, n=number: show(n + share), options, members  # type: ignore[misc]
+                    )  # fmt: skip
                     write_prediction(
-                        path, chosen.name, entry.name, {"labels": found.labels, **found.maps},
+                        path, chosen.name, entry.name, found.arrays,
                         names=labels, regions=found.regions, sha256=entry.sha256,
                     )  # fmt: skip
                 except CtxsegError as error:

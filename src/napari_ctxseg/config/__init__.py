@@ -64,6 +64,7 @@ from napari_ctxseg.config.networks import (
     network_kinds,
     parse_network,
 )
+from napari_ctxseg.config.predict import PredictConfig, Uncertainty
 from napari_ctxseg.config.preset import preset_note, preset_text, preset_values, presets_of
 from napari_ctxseg.config.run import (
     Annotation,
@@ -121,6 +122,7 @@ __all__ = [
     "PatchDiscriminatorConfig",
     "PixelDiscriminatorConfig",
     "PlainDiscriminatorConfig",
+    "PredictConfig",
     "RefineConfig",
     "RecurrentUNetConfig",
     "ResNet34UNetConfig",
@@ -134,6 +136,7 @@ __all__ = [
     "Term",
     "UNETRConfig",
     "UNetConfig",
+    "Uncertainty",
     "Unit",
     "VNetConfig",
     "WeightedCE",

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from napari_ctxseg.cases import Case
-    from napari_ctxseg.config import DeviceConfig, RunConfig
+    from napari_ctxseg.config import DeviceConfig, PredictConfig, RunConfig
     from napari_ctxseg.config.combinations import Facts
 
 State = Literal["starting", "ready", "busy", "dead"]
@@ -205,17 +205,24 @@ class EngineClient:
             }
         )
 
-    def predict(self, run: Path, case: Case, device: DeviceConfig, first: int = 0) -> None:
+    def predict(
+        self,
+        run: Path,
+        case: Case,
+        device: DeviceConfig,
+        options: PredictConfig | None = None,
+        first: int = 0,
+    ) -> None:
         """Begin a prediction, with slice `first` where the network sees slices. Writes the image to disk, see `train`."""
-        if device.threads is None:
-            device = device.model_copy(update={"threads": self.threads})
+        device = device.model_copy(update={"threads": device.threads or self.threads})
+        more = {"first": int(first), "options": None if options is None else options.model_dump(mode="json")}
         self._begin(
             lambda: {
                 "type": "predict",
                 "run": str(run.absolute()),
                 "case": case_message(case, self._scratch),
                 "device": device.model_dump(mode="json"),
-                "first": int(first),
+                **more,
             }
         )
 
@@ -358,9 +365,8 @@ class EngineClient:
             self.returncode = process.wait()
         self._close_pipes()
         self._process, self.state = None, "dead"
-        self._left.append(
-            self._scratch.folder
-        )  # the log in it stays while the viewer is open: messages name it
+        # The log in it stays while the viewer is open: messages name it.
+        self._left.append(self._scratch.folder)
         self._scratch.sweep(self._job + 1)
         again = self._was_ready or self._killed
         events: list[Event]

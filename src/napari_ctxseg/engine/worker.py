@@ -19,7 +19,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_ctxseg.config import DeviceConfig, parse_config
+from napari_ctxseg.config import DeviceConfig, PredictConfig, parse_config
 from napari_ctxseg.config.combinations import Facts
 from napari_ctxseg.engine.maps_lane import MapsLane
 from napari_ctxseg.engine.protocol import (
@@ -222,9 +222,11 @@ class Worker:
             from napari_ctxseg.inference import predict
 
             device = DeviceConfig.model_validate(message["device"])
-            where = {"first": int(message["first"])} if message.get("first") else {}
-            case = read_case(message["case"], scratch)
-            yield from predict(Path(message["run"]), case, device=device, stop=stop, **where)
+            options = PredictConfig.model_validate(message.get("options") or {})
+            case, first = read_case(message["case"], scratch), int(message.get("first") or 0)
+            yield from predict(
+                Path(message["run"]), case, device=device, options=options, stop=stop, first=first
+            )
             return
         from napari_ctxseg.training import fit
 

@@ -28,12 +28,12 @@ def plain(thing: Any) -> Any:
 
 
 def layers_of(viewer: Any, kind: str) -> list[Any]:
-    """Layers of a viewer by kind, ``"image"`` or ``"labels"``, in the viewer's order; none of the Lens or of errors."""
+    """Layers of a viewer by kind, ``"image"`` or ``"labels"``, in the viewer's order; none of ours that explain others."""
     from napari.layers import Image as ImageLayer
     from napari.layers import Labels
 
     cls = {"image": ImageLayer, "labels": Labels}[kind]
-    ours = ("lens", "errors_of")
+    ours = ("lens", "errors_of", "uncertainty_of", "review")
     found = [layer for layer in map(plain, viewer.layers) if isinstance(layer, cls)]
     return [layer for layer in found if not any(key in layer.metadata.get("ctxseg", {}) for key in ours)]
 

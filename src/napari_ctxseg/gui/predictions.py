@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from psygnal import Signal
 
-from napari_ctxseg.config import from_yaml
+from napari_ctxseg.config import PredictConfig, from_yaml
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.gui import layers as lay
 from napari_ctxseg.gui.choices import Choices
 from napari_ctxseg.gui.refined import Refined
 from napari_ctxseg.gui.timing import timed
+from napari_ctxseg.gui.uncertain import UncertaintyLayers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,8 +36,14 @@ class Predictions(Choices):
         Where the layers are.
     """
 
+    #: First slice along axis 0 that was predicted anew, and the one after the last.
+    predicted = Signal(int, int)
+
     def __init__(self, viewer: Any) -> None:
         super().__init__(viewer)
+        #: What the next prediction gives besides labels.
+        self.options = PredictConfig()
+        self.uncertain = UncertaintyLayers(viewer)
         self._refined: dict[int, Refined] = {}  # id of an image layer -> its prediction by a CR-GAN
 
     def prediction_layer(self, shot: lay.Snapshot, values: Sequence[int] = (), region: str = "") -> Any:
@@ -66,7 +74,13 @@ class Predictions(Choices):
         self._predictions[id(shot.layer), region] = (shot.layer, layer)
         return layer
 
-    def show_slices(self, shot: lay.Snapshot, start: int, labels: NDArray[Any]) -> None:
+    def show_slices(
+        self,
+        shot: lay.Snapshot,
+        start: int,
+        labels: NDArray[Any],
+        uncertainty: NDArray[Any] | None = None,
+    ) -> None:
         """Put labels in place that come without error masks; those of an earlier prediction are out of date."""
         earlier = self._refined.pop(id(shot.layer), None)
         if earlier is not None:
@@ -74,9 +88,28 @@ class Predictions(Choices):
         layer = self.prediction_layer(shot)
         shown, alone = lay.shown_slice(self.viewer, shot)
         lay.write_slices(layer, start, labels, shown if alone else None)
+        self._tell(shot, layer, start, labels, uncertainty)
+
+    def _tell(
+        self,
+        shot: lay.Snapshot,
+        layer: Any,
+        start: int,
+        labels: NDArray[Any],
+        uncertainty: NDArray[Any] | None,
+    ) -> None:
+        """Keep the uncertainty in step with what was predicted, and say what was."""
+        count = labels.shape[-3] if labels.ndim >= len(shot.shape) == 3 else 1
+        self.uncertain.show(shot, start, uncertainty, count, layer)
+        self.predicted.emit(start, start + count)
 
     def show_regions(
-        self, shot: lay.Snapshot, start: int, masks: NDArray[Any], regions: Sequence[str]
+        self,
+        shot: lay.Snapshot,
+        start: int,
+        masks: NDArray[Any],
+        regions: Sequence[str],
+        uncertainty: NDArray[Any] | None = None,
     ) -> None:
         """Put masks of overlapping regions in place: a layer for each, whose label is the region's number."""
         _, prepared = self._predictions.get((id(shot.layer), ""), (None, None))
@@ -87,6 +120,7 @@ class Predictions(Choices):
         for number, (region, mask) in enumerate(zip(regions, masks, strict=True), start=1):
             layer = self.prediction_layer(shot, (number,), region)
             lay.write_slices(layer, start, mask * mask.dtype.type(number), shown if alone else None)
+        self._tell(shot, layer, start, masks, uncertainty)
 
     def show_block(self, shot: lay.Snapshot, block: PredictionBlock, values: Sequence[int]) -> None:
         """Put a block of a prediction in place.
@@ -100,11 +134,11 @@ class Predictions(Choices):
             Class values of the run, in the order of the indices 1, 2, ...
         """
         if block.regions:
-            self.show_regions(shot, block.start, block.labels, block.regions)
+            self.show_regions(shot, block.start, block.labels, block.regions, block.uncertainty)
             return
         maps = (block.probabilities, block.fn, block.fp)
         if block.thresholds is None or any(one is None or len(one) != len(values) + 1 for one in maps):
-            self.show_slices(shot, block.start, block.labels)
+            self.show_slices(shot, block.start, block.labels, block.uncertainty)
             return
         refined = self._refined.get(id(shot.layer))
         layer = self.prediction_layer(shot, values)
@@ -114,6 +148,14 @@ class Predictions(Choices):
                 refined.adopt(earlier)
             self._refined[id(shot.layer)] = refined
         refined.take(block)
+        self._tell(shot, layer, block.start, block.labels, block.uncertainty)
+
+    @property
+    def prediction(self) -> Any:
+        """The layer that holds the ticked image's prediction, if there is one; None for overlapping regions."""
+        image, layer = self._predictions.get((id(self.images[0]) if self.images else 0, ""), (None, None))
+        there = layer is not None and layer in map(lay.plain, self.viewer.layers)
+        return layer if there and self.images and image is self.images[0] else None
 
     @property
     def refined(self) -> Refined | None:

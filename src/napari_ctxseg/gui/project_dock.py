@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.gui import layers as lay
-from napari_ctxseg.gui.background import in_background
+from napari_ctxseg.gui.background import Background
 from napari_ctxseg.gui.panels import ClassPanel
 from napari_ctxseg.gui.preferences import preferences
 from napari_ctxseg.gui.project_panels import ImagePanel, RoundsPanel
@@ -58,10 +58,11 @@ class ProjectDock(QWidget):
     """
 
     def __init__(
-        self, session: Session, background: Callable[..., None] = in_background, parent: QWidget | None = None
+        self, session: Session, background: Callable[..., None] | None = None, parent: QWidget | None = None
     ) -> None:
         super().__init__(parent)
         self.session = session
+        background = background or Background()
         self.workspace = Workspace(session, background, preferences().autosave)
         self.training = ProjectTraining(session, self.workspace, background)
         self.automatic = True  # begin an unnamed project as soon as there is something to save

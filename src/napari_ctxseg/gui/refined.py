@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_ctxseg.composition import compose_classes
+from napari_ctxseg.evaluation.suspects import Stages
 from napari_ctxseg.gui import layers as lay
 from napari_ctxseg.gui.timing import napari_works
 
@@ -134,6 +135,19 @@ class Refined:
             if layer in map(lay.plain, self.viewer.layers):
                 with napari_works("remove a layer"):
                     self.viewer.layers.remove(layer)
+
+    def stages_of(self, index: int) -> Stages | None:
+        """What both stages say of a slice; None where they have said nothing yet."""
+        maps = self._maps  # another thread may be asking while we let go
+        if not maps or not self._known[index]:
+            return None
+        first, fn, fp = (each[:, index] for each in maps)
+        return Stages([int(value) for value in self._values[1:]], first, fn, fp, self.thresholds)
+
+    def largest_errors(self) -> dict[str, NDArray[np.float16]]:
+        """Probability of a false negative and of a false positive of any class. Slow: call it off the GUI thread."""
+        maps = zip(COLORS, self._maps[1:], strict=False)  # none are left when we have let go
+        return {name.lower(): _largest(own[1:]).reshape(self.shot.shape) for name, own in maps}
 
     # ------------------------------------------------------------ thresholds
 

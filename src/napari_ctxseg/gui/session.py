@@ -177,14 +177,14 @@ class Session(Predictions):
         """
         self._predict(Job(shot, gives_way=True), load, first=first)
 
-    def _predict(self, job: Job, load: Callable[[], Case], **options: int) -> None:
+    def _predict(self, job: Job, load: Callable[[], Case], first: int = 0) -> None:
         run, device = self.last_run, self.config.device
         assert run is not None
-        self._job = job
+        self._job, options = job, self.options
 
         def work() -> None:
             job.values = self.values_of(run)
-            self.engine.predict(run, load(), device, **options)
+            self.engine.predict(run, load(), device, options=options, first=first)
 
         self._enter("preparing", "Preparing the data ...")
         self._background(work, lambda: self._sent("predicting"), self._not_sent)

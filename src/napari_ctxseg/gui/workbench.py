@@ -1,4 +1,4 @@
-"""The dock "Workbench": the project, training and the Lens as tabs of one dock, and below them what is saved."""
+"""The dock "Workbench": project, training, Lens and Review as tabs of one dock, and below them what is saved."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from napari_ctxseg.engine.client import EngineClient
 from napari_ctxseg.gui.lens_dock import LensDock
 from napari_ctxseg.gui.preferences import preferences
 from napari_ctxseg.gui.project_dock import ProjectDock
+from napari_ctxseg.gui.review_dock import ReviewDock
 from napari_ctxseg.gui.train_dock import TrainDock
 
 if TYPE_CHECKING:
@@ -147,10 +148,11 @@ def _placeholder() -> QWidget:
     return QWidget()
 
 
-#: The tabs in their order. A further one, such as Review, is one line here: its maker gets the workbench, whose
-#: `train_dock.session`, `project_dock.workspace` and `project_dock.training` it may use.
+#: The tabs in their order. A further one is one line here: its maker gets the workbench, whose `train_dock.session`,
+#: `project_dock.workspace` and `project_dock.training` it may use.
 TABS: tuple[Tab, ...] = (
     Tab("Project", lambda bench: bench.project_dock),
     Tab("Train", lambda bench: bench.train_dock),
     Tab("Lens", lambda bench: LensDock(bench.viewer, bench.lens_engine)),
+    Tab("Review", lambda bench: ReviewDock(bench.viewer)),
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,11 +13,12 @@ import torch
 
 from napari_ctxseg.cases import class_values
 from napari_ctxseg.composition import compose
-from napari_ctxseg.config import DeviceConfig
+from napari_ctxseg.config import DeviceConfig, PredictConfig
 from napari_ctxseg.errors import CheckpointError, InputError
 from napari_ctxseg.events import Event, PredictionBlock, PredictionFinished, PredictionProgress
 from napari_ctxseg.inference.blocks import Tiles, logit_blocks
 from napari_ctxseg.inference.tiling import decided
+from napari_ctxseg.inference.uncertainty import FLIPS, Spread, check_members, entropy, mirrored, probabilities
 from napari_ctxseg.networks import make_network
 from napari_ctxseg.networks.refined import Refined, error_maps
 from napari_ctxseg.networks.refinement import make_refinement
@@ -25,9 +27,9 @@ from napari_ctxseg.training.data import normalise
 from napari_ctxseg.training.plan import resolve_device
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Sequence
 
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from napari_ctxseg.cases import Case
@@ -137,11 +139,28 @@ def load_model(run: Path, device: DeviceConfig | None = None) -> Model:
     return Model(network, classes, channels, tiles, place, resolved.precision, thresholds, regions)
 
 
+def load_members(model: Model, options: PredictConfig, device: DeviceConfig | None = None) -> list[Model]:
+    """Models of the other runs of an ensemble; none where none are asked for.
+
+    Raises
+    ------
+    CtxsegError
+        If one cannot be loaded, or predicts something else.
+    """
+    if options.uncertainty != "ensemble":
+        return []
+    others = [load_model(Path(run), device) for run in options.runs]
+    check_members(model, others)
+    return others
+
+
 def predict(
     run: Path | Model,
     case: Case,
     *,
     device: DeviceConfig | None = None,
+    options: PredictConfig | None = None,
+    members: Sequence[Model] | None = None,
     stop: Callable[[], bool] = lambda: False,
     first: int = 0,
 ) -> Iterator[Event]:
@@ -155,6 +174,11 @@ def predict(
         Its labels are not looked at.
     device : DeviceConfig, optional
         Where to compute, when `run` is a folder.
+    options : PredictConfig, optional
+        What to give besides labels. Mirrored images and ensembles are asked one after the other, and all blocks come
+        at the end.
+    members : sequence of Model, optional
+        The other models of an ensemble, from `load_members` (saves loading them again for the next image).
     stop : callable
         Asked after every forward pass; prediction then ends without `PredictionFinished`.
     first : int
@@ -171,22 +195,75 @@ def predict(
         If run and image do not fit together.
     """
     model = run if isinstance(run, Model) else load_model(run, device)
-    _check(model, case)
+    options = options or PredictConfig()
+    others = load_members(model, options, device) if members is None else members
+    for each in (model, *others):
+        _check(each, case)
     began = shown = time.monotonic()
     with torch.inference_mode():
-        image = normalise(case.image.channel_array, case.name).to(model.device)
-        for start, logits, done in logit_blocks(model, image, model.tiles, model.network, first):
-            if logits is not None:
-                yield from _blocks(model, case, start, logits, done)
+        image = normalise(case.image.channel_array, case.name)
+        compared = options.uncertainty in ("tta", "ensemble")
+        events = (
+            _compare([model, *others], case, image, options)
+            if compared
+            else _once(model, case, image, options, first)
+        )
+        for event in events:
+            if isinstance(event, PredictionBlock):
+                yield event
             elif time.monotonic() - shown > PROGRESS_EVERY:
                 shown = time.monotonic()
-                yield PredictionProgress(case.name, done)
+                yield event
             if stop():
                 return
     yield PredictionFinished(case.name, time.monotonic() - began)
 
 
-def _blocks(model: Model, case: Case, start: int, logits: Tensor, done: float) -> Iterator[PredictionBlock]:
+def _once(model: Model, case: Case, image: Tensor, options: PredictConfig, first: int) -> Iterator[Event]:
+    """One answer, sent as it comes."""
+    image = image.to(model.device)
+    for start, logits, done in logit_blocks(model, image, model.tiles, model.network, first):
+        if logits is None:
+            yield PredictionProgress(case.name, done)
+        else:
+            yield from _blocks(model, case, start, logits, done, options)
+
+
+def _compare(models: Sequence[Model], case: Case, image: Tensor, options: PredictConfig) -> Iterator[Event]:
+    """Several answers: the labels of the first model to the image as it is, and how far the others differ."""
+    flips = FLIPS[: options.passes] if options.uncertainty == "tta" else FLIPS[:1]
+    answers = [(model, flip) for model in models for flip in flips]
+    spread = Spread(case.image.spatial_shape, len(models[0].regions))
+    held: list[PredictionBlock] = []
+    for number, (model, flip) in enumerate(answers):
+        for start, logits, done in mirrored(model, image.to(model.device), flip):
+            if logits is not None and number == 0:
+                held += _blocks(model, case, start, logits, 1.0, options, spread)
+            elif logits is not None:
+                spread.add(start, _probabilities(model, logits))
+            yield PredictionProgress(case.name, (number + done) / len(answers))
+        if number:
+            spread.count()
+    result = spread.result().numpy().astype(np.float16)
+    for block in held:
+        rows = block.labels.shape[-result.ndim]
+        yield replace(block, uncertainty=result[block.start : block.start + rows])
+
+
+def _probabilities(model: Model, logits: Tensor) -> Tensor:
+    return probabilities(logits, regions=bool(model.regions), refined=model.thresholds is not None)
+
+
+def _blocks(
+    model: Model,
+    case: Case,
+    start: int,
+    logits: Tensor,
+    done: float,
+    options: PredictConfig,
+    spread: Spread | None = None,
+) -> Iterator[PredictionBlock]:
+    """What was decided, in portions; the first answer of several goes into `spread` too."""
     parts: dict[str, Any] = {}
     regions = tuple(model.regions)
     if model.thresholds is None:
@@ -199,14 +276,21 @@ def _blocks(model: Model, case: Case, start: int, logits: Tensor, done: float) -
         single = [part.astype(np.float32) for part in (p, fn, fp)]
         found = compose(single[0], single[1], single[2], *model.thresholds, regions=bool(regions))
         parts = {"probabilities": p, "fn": fn, "fp": fp}
+    unsure: NDArray[Any] | None = None
+    if options.uncertainty == "entropy":
+        shares = entropy(_probabilities(model, logits), regions=bool(regions))
+        unsure = shares.cpu().numpy().astype(np.float16)
+    elif spread is not None:
+        spread.begin(start, _probabilities(model, logits), found)
     labels = found.astype(np.uint8) if regions else class_values(found, model.classes)
     last: dict[str, Any] = {"thresholds": model.thresholds, "regions": regions}
     if logits.ndim == 3:
-        yield PredictionBlock(case.name, 0, labels, done, **(parts | last))
+        yield PredictionBlock(case.name, 0, labels, done, uncertainty=unsure, **(parts | last))
         return
     for first in range(0, logits.shape[1], BLOCK):
         rows = slice(first, first + BLOCK)
         some = last | {name: part[:, rows] for name, part in parts.items()}
+        some["uncertainty"] = None if unsure is None else unsure[rows]
         yield PredictionBlock(case.name, start + first, labels[..., rows, :, :], done, **some)
 
 

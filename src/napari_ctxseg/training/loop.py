@@ -123,10 +123,9 @@ class _Session:
             stopped = yield from self._measure(stop, previewer)
         steps = self.config.budget.steps or 0
         every = self.config.budget.val_every or max(1, min(200, steps // 10))
-        if 0 < self.progress.step < steps and self.progress.step % every == 0 and not stopped:
-            # A run that was stopped right after this step owes its validation.
-            if self.progress.validated != self.progress.step:
-                yield self._validate()
+        step = self.progress.step
+        if 0 < step < steps and step % every == 0 and not stopped and self.progress.validated != step:
+            yield self._validate()  # a run that was stopped right after this step owes it
         stopped = stopped or (stop() and self.progress.step < steps)
         while self.progress.step < steps and not stopped:
             yield from self._step(steps)
