@@ -279,8 +279,11 @@ def test_add_another_image(screen, project, tmp_path):
     screen.workspace.open(project)
     with pytest.raises(InputError, match="already"):
         screen.workspace.add_chosen()
-    screen.add(seed=9, name="new one")
+    before = screen.labels
+    layer = screen.add(seed=9, name="new one", translate=before.translate)
+    screen.choices.choose([layer], before)
     screen.workspace.add_chosen()
+    assert screen.labels is not before, "the labels of one image are not given to another"
     assert screen.workspace.project.names == ["p0", "p1", "p2", "new_one"]
     screen.paint(z=2)
     assert stored(project, "new_one").any()
@@ -352,6 +355,11 @@ def test_an_earlier_state_comes_back_and_can_be_taken_back(screen, project):
     assert screen.choices.marks.planes == {0: {1}}
     screen.paint(z=2)
     assert np.array_equal(stored(project, "p0"), screen.labels.data)
+    state = next(g for g in screen.workspace.generations() if g.label == "before the mistake")
+    screen.workspace.restore(999)
+    assert "no generation 999" in screen.told[-1]
+    screen.paint(z=3)
+    assert np.array_equal(stored(project, "p0"), screen.labels.data), "and it is followed as before"
     undo = next(g for g in screen.workspace.generations() if "restored" in g.label)
     screen.workspace.restore(undo.number)
     assert (screen.labels.data == 5).all()

@@ -52,10 +52,19 @@ class ProjectImages:
 
     # ------------------------------------------------------------ work in the background
 
-    def _run(self, what: str, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
-        """One thing at a time; what fails is told and changes nothing."""
+    def _check_free(self) -> None:
         if self.doing:
             raise InputError("project", f"is busy: {self.doing}", "Wait a moment")
+
+    def _run(
+        self,
+        what: str,
+        work: Callable[[], Any],
+        done: Callable[[Any], None],
+        undo: Callable[[], None] = lambda: None,
+    ) -> None:
+        """One thing at a time; what fails is told, after `undo`."""
+        self._check_free()
         self.doing, results = what, list[Any]()
 
         def finish() -> None:
@@ -74,6 +83,8 @@ class ProjectImages:
 
         def failed(error: Exception) -> None:
             self.doing = ""
+            if not self.closed:
+                undo()
             self.changed.emit()
             text = str(error) if isinstance(error, CtxsegError) else f"{type(error).__name__}: {error}"
             self.failed.emit(text)
@@ -95,6 +106,7 @@ class ProjectImages:
             If it cannot be saved.
         """
         opened = self.opened
+        self._check_free()
         if opened is None or opened.autosave is None:
             return
         if not opened.autosave.flush():
@@ -119,6 +131,8 @@ class ProjectImages:
         project, layers, labels = self._require(), list(self.choices.images), self.choices.labels
         if self.opened is not None and any(layer in self.opened.images for layer in layers):
             raise InputError(self.opened.name, "is in the project already", "Tick another image layer")
+        if self.opened is not None and labels is self.opened.labels:
+            labels = None  # they belong to another image
         shot, path = self._chosen()
 
         def done(entry: Any) -> None:
@@ -148,6 +162,7 @@ class ProjectImages:
         """
         project = self._require()
         project.spec.entry(name)
+        self._check_free()
         if self.opened is not None and self.opened.name == name and self.opened.present:
             return
         if not self.close_image():
@@ -276,23 +291,20 @@ class ProjectImages:
         self._pause()
         opened.labels.editable = False
 
-        def work() -> tuple[str, NDArray[Any], SliceMarks]:
-            store, problem = project.labels(opened.name), ""
-            try:
-                store.restore(number)
-            except CtxsegError as error:
-                problem = str(error)
-            return problem, store.read(), store.marks
+        def work() -> tuple[NDArray[Any], SliceMarks]:
+            store = project.labels(opened.name)
+            store.restore(number)
+            return store.read(), store.marks
 
-        def done(found: tuple[str, NDArray[Any], SliceMarks]) -> None:
-            problem, labels, saved = found
+        def go_on() -> None:
             opened.labels.editable = True
-            if problem:
-                self.failed.emit(problem)
-            else:
-                opened.marks = marks_of(saved)
-                opened.labels.data = labels.astype(np.promote_types(labels.dtype, opened.labels.data.dtype))
             self._follow(opened)
+
+        def done(found: tuple[NDArray[Any], SliceMarks]) -> None:
+            labels, saved = found
+            opened.marks = marks_of(saved)
+            opened.labels.data = labels.astype(np.promote_types(labels.dtype, opened.labels.data.dtype))
+            go_on()
             self.choices.changed.emit()
 
-        self._run("restoring", work, done)
+        self._run("restoring", work, done, go_on)

@@ -234,6 +234,7 @@ class ProjectTraining(ProjectResults):
         if not training.finished or training.begun is None:
             return
         self.workspace.effort.take(training.minutes)
+        self.verdict = ""
         found: list[Round] = []
         previous = self.rounds[-1] if self.rounds else None
 
@@ -248,8 +249,9 @@ class ProjectTraining(ProjectResults):
 
         def done() -> None:
             self.look()
-            if self.session.phase in ("idle", "predicting"):
-                self.session.remark = self.verdict = helped(previous, found[0])
+            self.verdict = helped(previous, found[0])
+            if self.session.phase != "training":
+                self.session.remark = self.verdict
                 self.session.changed.emit()
 
         self._background(work, done, self._told)

@@ -127,16 +127,21 @@ class Workspace(ProjectImages):
             try:
                 return project.save_as(path), ""
             except CtxsegError as error:
-                return project, str(error)
+                return Project.open(project.path) if project.read_only else project, str(error)
+
+        def go_on() -> None:
+            here = opened is not None and opened is self.opened
+            if here and self.project is not None and not self.project.read_only:
+                assert opened is not None
+                self._follow(opened)
 
         def done(result: tuple[Project, str]) -> None:
             self.project, problem = result
-            if opened is not None and opened is self.opened:
-                self._follow(opened)
+            go_on()
             if problem:
                 self.failed.emit(problem)
 
-        self._run("copying the project", work, done)
+        self._run("copying the project", work, done, go_on)
 
     def close(self, seconds: float = 10.0) -> bool:
         """Save what is left, waiting for this long at most, and let others write; the layers stay.
