@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from napari_ctxseg.gui.session import Session
 
 TICK_MS = 80
-MARK_KEY = "U"
+MARK_KEY = "Shift+U"
 SENTENCE = (
     "Full masks: draw every structure in the slices you choose; what is unpainted there is background. "
     "Scribbles: a few strokes on each class and on the background; what is unpainted is unlabelled."

@@ -107,7 +107,7 @@ class ImagePanel(QGroupBox):
         self._menu = QMenu(self.states)
         self._menu.aboutToShow.connect(self._list_states)
         self.states.setMenu(self._menu)
-        self.mark = QPushButton("Slice is fully labelled (U)")
+        self.mark = QPushButton("Slice is fully labelled (Shift+U)")
         self.mark.setToolTip(
             "Count the shown slice as labelled, or no longer: what is unpainted in it is then background."
         )
