@@ -215,16 +215,10 @@ class EngineClient:
     ) -> None:
         """Begin a prediction, with slice `first` where the network sees slices. Writes the image to disk, see `train`."""
         device = device.model_copy(update={"threads": device.threads or self.threads})
-        more = {"first": int(first), "options": None if options is None else options.model_dump(mode="json")}
-        self._begin(
-            lambda: {
-                "type": "predict",
-                "run": str(run.absolute()),
-                "case": case_message(case, self._scratch),
-                "device": device.model_dump(mode="json"),
-                **more,
-            }
-        )
+        message = {"type": "predict", "run": str(run.absolute()), "device": device.model_dump(mode="json")}
+        message["options"] = None if options is None else options.model_dump(mode="json")
+        message["first"] = int(first)
+        self._begin(lambda: {**message, "case": case_message(case, self._scratch)})
 
     def describe(self, config: RunConfig, facts: Facts) -> int:
         """Ask a ready engine what a training would need; returns the number that the answer carries."""
