@@ -37,10 +37,13 @@ class CompareFolder:
     ----------
     path : Path
         A new or empty folder, or one that holds a comparison.
+    runs : Path, optional
+        Where the runs are kept, several comparisons' together, so that what they have in common is made once; `path` itself
+        when left out.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.cells, self.runs = path, path / "cells", path / "runs"
+    def __init__(self, path: Path, runs: Path | None = None) -> None:
+        self.path, self.cells, self.runs = path, (runs or path) / "cells", (runs or path) / "runs"
 
     def create(self, plan: ComparePlan, *, resume: bool) -> None:
         """Store the plan, or check that the stored one is resumed.
