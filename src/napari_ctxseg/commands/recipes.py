@@ -36,13 +36,7 @@ def listed(*, paper: str | None, set_: str | None, data: Path | None, as_json: b
     InputError
         If a paper or set is not known.
     """
-    for what, value, known in (("--paper", paper, PAPERS), ("--set", set_, LAYOUTS)):
-        if value is not None and value not in known:
-            raise InputError(f"{what} {value}", "is not known", f"There are: {', '.join(known)}")
-    rows = {name: load_row(name) for name in row_names()}
-    rows = {
-        name: row for name, row in rows.items() if paper in (None, row.paper) and set_ in (None, row.set_)
-    }
+    rows = _rows(paper, set_)
     there = {each: _there(each, data) for each in {row.set_ for row in rows.values()}} if data else {}
     records = [
         {"name": name, "set": row.set_, "source": row.source, "runs": isinstance(row, Recipe),
@@ -64,6 +58,14 @@ def listed(*, paper: str | None, set_: str | None, data: Path | None, as_json: b
             *([str(record["there"])] if data else []),
         )
     Console().print(table)
+
+
+def _rows(paper: str | None, set_: str | None) -> dict[str, Recipe | CitedRow]:
+    for what, value, known in (("--paper", paper, PAPERS), ("--set", set_, LAYOUTS)):
+        if value is not None and value not in known:
+            raise InputError(f"{what} {value}", "is not known", f"There are: {', '.join(known)}")
+    rows = {name: load_row(name) for name in row_names(paper)}
+    return {name: row for name, row in rows.items() if set_ in (None, row.set_)}
 
 
 def _there(name: str, data: Path) -> str:
@@ -226,16 +228,14 @@ def table(
         raise InputError(runs, "is no folder", "Name the --out folder of `ctxseg recipes run`")
     if form not in (None, "markdown", "csv"):
         raise InputError(f"--format {form}", "is no format", "There are: markdown, csv")
-    rows: dict[str, Recipe | CitedRow] = {name: load_row(name) for name in row_names()}
+    rows = _rows(paper, set_)
     results = {name: read_result(runs / name) if runs else None for name in rows}
-    there = {each: _there(each, data) for each in LAYOUTS} if data is not None else {}
+    there = {each: _there(each, data) for each in {row.set_ for row in rows.values()}} if data else {}
     lines: list[list[str]] = []
     for name, row in rows.items():
-        if paper not in (None, row.paper) or set_ not in (None, row.set_):
-            continue
         found = table_rows(name, row, results[name], whole=whole)
         if there and results[name] is None:
-            found = [[*line[:-1], f"data: {there[row.set_]}"] for line in found]
+            found = [[*line[:-1], f"data: {there[row.set_]}. {line[-1]}".rstrip(". ")] for line in found]
         lines += found
     if as_json:
         report.print_json([dict(zip(HEADER, line, strict=True)) for line in lines])

@@ -124,12 +124,12 @@ class CompareFolder:
             return
         import fcntl
 
-        with open(self.path / ".lock", "a", encoding="utf-8") as file:
+        with open(self.runs.parent / ".lock", "a", encoding="utf-8") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise InputError(
-                    self.path, "is being worked on by another process", "Wait for it, or stop it first"
+                    self.runs.parent, "is being worked on by another process", "Wait for it, or stop it first"
                 ) from error
             yield
 

@@ -156,6 +156,7 @@ def table_rows(
         else [_value(each, {}) for each in row.printed]
     )
     notes = [*result["notes"], *(f"failed: {error}" for error in result["failed"])] if result else []
+    notes += [row.note] if row.note else []
     lines = []
     for measure in dict.fromkeys(each["measure"] for each in values) or ("",):
         own = [each for each in values if each["measure"] == measure]

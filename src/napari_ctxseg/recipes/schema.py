@@ -210,6 +210,7 @@ class Recipe(Row):
 
 
 AnyRow = Annotated[Recipe | CitedRow, Field(discriminator="kind")]
+_ROW: TypeAdapter[Any] = TypeAdapter(AnyRow)
 
 
 def parse_row(values: Any) -> Recipe | CitedRow:
@@ -222,5 +223,5 @@ def parse_row(values: Any) -> Recipe | CitedRow:
     """
     if isinstance(values, dict) and "kind" not in values:
         values = {"kind": "recipe"} | values
-    checked: Recipe | CitedRow = TypeAdapter[Any](AnyRow).validate_python(values)
+    checked: Recipe | CitedRow = _ROW.validate_python(values)
     return checked

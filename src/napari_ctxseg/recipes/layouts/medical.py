@@ -155,7 +155,7 @@ LAYOUTS = {
         285, lambda root: brats(root, "Brats17_"),
     ),
     "brats21": Layout(
-        "BraTS 2021, brain MR", "https://www.synapse.org/brats", REGISTER,
+        "BraTS 2021, brain MR", "https://www.med.upenn.edu/cbica/brats2021", REGISTER,
         "a folder BraTS2021_NNNNN for each patient: NAME_flair, _t1, _t1ce, _t2 and _seg.nii.gz",
         1251, lambda root: brats(root, "BraTS2021_"),
     ),

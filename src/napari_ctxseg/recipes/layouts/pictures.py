@@ -138,7 +138,7 @@ LAYOUTS = {
     ),
     "phc_hela": Layout(
         "HeLa cells in phase contrast (22 images, 2228 cells)",
-        "the group of Arteta et al. 2012 (VGG, Oxford), whose set of phase contrast HeLa cells has these numbers",
+        "the paper does not name it: most likely the phase contrast HeLa cells of Arteta et al. 2012 (VGG, Oxford)",
         "by their terms. It marks cells by points: masks must be drawn, or had from elsewhere",
         "PhC-HeLa/ in the layout of the Cell Tracking Challenge: 01/tNNN.tif and 01_GT/SEG/man_segNNN.tif",
         22, lambda root: cells(root, "PhC-HeLa"),
