@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 from collections import Counter
@@ -251,3 +252,13 @@ def test_steps_are_epochs_of_batches():
     # 1127 slices in batches of 16 are 71 steps an epoch.
     assert RECIPES["context-t1-promise12-ce"].steps == 150 * 71
     assert RECIPES["context-t1-promise12-context-dynamic"].steps == 150 * 1127
+
+
+def test_the_files_are_those_of_the_script(tmp_path, monkeypatch):
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    monkeypatch.syspath_prepend(docs)
+    script = importlib.import_module("make_recipes")
+    monkeypatch.setattr(script, "ROWS", tmp_path)
+    script.main()
+    made = {path.name.removesuffix(".yaml"): path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
+    assert made == {name: row_text(name) for name in ROWS}
