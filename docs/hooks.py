@@ -2,7 +2,8 @@
 
 A line ``{{ settings: ClassName }}`` in a page becomes the table of that class, and ``{{ presets: kind }}`` the table of the
 presets of a loss, network or method, so that pages never disagree with the code; ``{{ measured: networks }}`` that of a
-benchmark.
+benchmark; ``{{ recipes: dbce }}`` that of a paper's rows, ``{{ recipes: sets }}`` and ``{{ recipes: steps }}`` those of the
+data sets and of their preparation.
 """
 
 from __future__ import annotations
@@ -13,14 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from napari_ctxseg import config
+from napari_ctxseg.evaluation.tables import markdown_table
+from napari_ctxseg.recipes.layouts import LAYOUTS
+from napari_ctxseg.recipes.results import table_rows
+from napari_ctxseg.recipes.schema import Recipe
+from napari_ctxseg.recipes.steps import STEPS
+from napari_ctxseg.recipes.store import load_row, row_names
 
-_LINE = re.compile(r"^\{\{ (settings|presets|measured): (\w+) \}\}$", re.MULTILINE)
+_LINE = re.compile(r"^\{\{ (settings|presets|measured|recipes): (\w+) \}\}$", re.MULTILINE)
 _RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Called by MkDocs for each page."""
-    made = {"settings": table, "presets": presets, "measured": measured}
+    made = {"settings": table, "presets": presets, "measured": measured, "recipes": recipes}
     return _LINE.sub(lambda match: made[match[1]](match[2]), markdown)
 
 
@@ -57,6 +64,38 @@ def measured(name: str) -> str:
             f"{row['peak_mb']} MB | {row['estimate_of_peak']:.2f} |"
         )
     return "\n".join(lines)
+
+
+def recipes(what: str) -> str:
+    """Markdown table of a paper's rows, of the data sets, or of the steps of preparation."""
+    if what == "sets":
+        rows = [
+            [f"`{name}`", each.title, each.expected, each.source, each.terms]
+            for name, each in LAYOUTS.items()
+        ]
+        return markdown_table(("Set", "Of", "Expected in `--data`", "Where", "Terms"), rows)
+    if what == "steps":
+        rows = []
+        for step in STEPS:
+            fields = [f"`{n}`" for n in step.model_fields if n != "kind"]
+            rows.append(
+                [
+                    f"`{step.model_fields['kind'].default}`",
+                    " ".join((step.__doc__ or "").split()),
+                    ", ".join(fields),
+                ]
+            )
+        return markdown_table(("Step", "What it does", "Settings"), rows)
+    lines = []
+    for name in row_names(what):
+        row = load_row(name)
+        for line in table_rows(name, row, None):
+            text = row.row if isinstance(row, Recipe) else f"{row.row} (cited)"
+            unit = next(
+                (p.unit or ("%" if p.percent else "") for p in row.printed if p.measure == line[4]), ""
+            )
+            lines.append([f"`{name}`", line[1], line[2], text, line[4], line[5], f"{line[6]} {unit}".strip()])
+    return markdown_table(("Recipe", "Set", "Table", "Row", "Measure", "Of", "Paper"), lines)
 
 
 def _flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from napari_ctxseg.commands import compare_app, project_app, report
+from napari_ctxseg.commands import compare_app, project_app, recipes_app, report
 from napari_ctxseg.commands.options import (
     Annotation,
     Background,
@@ -39,6 +39,7 @@ app = typer.Typer(
 )
 
 app.add_typer(project_app.app)
+app.add_typer(recipes_app.app)
 app.command()(compare_app.compare)
 LOSSES, NETWORKS, METHODS = loss_kinds(), network_kinds(), method_kinds()
 

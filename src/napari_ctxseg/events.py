@@ -234,6 +234,16 @@ class CellDone(Event):
 
 
 @dataclass(frozen=True)
+class CasePrepared(Event):
+    """Files of a case of a recipe's data set are ready. `repeated`: they had been made before."""
+
+    name: str
+    number: int
+    total: int
+    repeated: bool
+
+
+@dataclass(frozen=True)
 class JobFailed(Event):
     """A job ended with an error. `remedy` may be empty; `log` is the path of the traceback."""
 

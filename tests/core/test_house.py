@@ -43,6 +43,7 @@ FLOOR = (
     "evaluation",
     "project",
     "compare",
+    "recipes",
 )
 
 COMMANDS = ("pip install uv && uv run ctxseg demo", "pip install uv && uv run pytest")

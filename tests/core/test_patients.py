@@ -16,6 +16,7 @@ from napari_ctxseg.networks.patients import (
     patient_norms,
     patients_of,
 )
+from napari_ctxseg.networks.summary import summarise
 from tests.oracles import networks as oracle
 
 IDS = [[5, 5, 5, 5, 5], [1, 2, 3, 4, 5], [3, 3, 7, 7, 7], [9, 2, 9, 2, 2], [1, 0, 0, 0, 0], None]
@@ -34,6 +35,15 @@ def norm_of(dims: int, **settings: object) -> PatientBatchNorm:
         norm.weight.copy_(torch.tensor([0.5, 1.0, -2.0]))
         norm.bias.copy_(torch.tensor([0.1, -3.0, 0.0]))
     return norm
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_memory_is_estimated(dims: int) -> None:
+    # On torch's meta device, which knows no autocast: this failed with "unsupported scalarType".
+    known = {"kind": "unet", "dims": dims, "in_channels": 1, "out_channels": 2, "features": [4, 8]}
+    own, like = (summarise({**known, "norm": norm}, (16,) * dims, 2) for norm in ("patient", "group"))
+    assert own.parameters == like.parameters
+    assert own.bytes_kept == pytest.approx(like.bytes_kept, rel=0.05)
 
 
 # ---------------------------------------------------------------- normalisation

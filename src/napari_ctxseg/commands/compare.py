@@ -115,8 +115,33 @@ def compare(
         After a stop by signal; the running run's state and a report of what is done are saved.
     """
     folder = CompareFolder(out)
-    if plan is None:
-        plan = folder.plan()
+    cells, stopped = carry_out(
+        folder.plan() if plan is None else plan,
+        folder,
+        resume=resume,
+        retry_failed=retry_failed,
+        as_json=as_json,
+    )
+    write_report(out, cells=cells, as_json=as_json)
+    if stopped:
+        raise KeyboardInterrupt
+
+
+def carry_out(
+    plan: ComparePlan,
+    folder: CompareFolder,
+    *,
+    resume: bool,
+    retry_failed: bool = False,
+    as_json: bool = False,
+) -> tuple[list[Cell], bool]:
+    """Make all runs of a plan that are not made yet; returns all of them, and whether it was stopped by signal.
+
+    Raises
+    ------
+    CtxsegError
+        If data, settings or folder do not allow it.
+    """
     data = plan.run.data
     data = data.model_copy(update={"images": absolute(data.images), "labels": absolute(data.labels)})
     plan = plan.model_copy(update={"run": plan.run.updated(data=data)})
@@ -124,7 +149,7 @@ def compare(
     digest = fingerprint(pairs)
     if resume and plan.data_sha256 and digest != plan.data_sha256:
         raise InputError(
-            out,
+            folder.path,
             "the images or labels have changed since this comparison began",
             "Put the old files back, or begin a new comparison",
         )
@@ -139,9 +164,7 @@ def compare(
         events = run_queue(folder, cells, cell_runner(cases), stop=stop, retry_failed=retry_failed)
         _follow(events, len(cells), as_json)
         stopped = stop()
-    write_report(out, cells=cells, as_json=as_json)
-    if stopped:
-        raise KeyboardInterrupt
+    return cells, stopped
 
 
 def write_report(out: Path, *, cells: Sequence[Cell] | None = None, as_json: bool = False) -> dict[str, Any]:

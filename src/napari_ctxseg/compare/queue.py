@@ -37,10 +37,13 @@ class CompareFolder:
     ----------
     path : Path
         A new or empty folder, or one that holds a comparison.
+    runs : Path, optional
+        Where the runs are kept, several comparisons' together, so that what they have in common is made once; `path` itself
+        when left out.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.cells, self.runs = path, path / "cells", path / "runs"
+    def __init__(self, path: Path, runs: Path | None = None) -> None:
+        self.path, self.cells, self.runs = path, (runs or path) / "cells", (runs or path) / "runs"
 
     def create(self, plan: ComparePlan, *, resume: bool) -> None:
         """Store the plan, or check that the stored one is resumed.
@@ -121,12 +124,12 @@ class CompareFolder:
             return
         import fcntl
 
-        with open(self.path / ".lock", "a", encoding="utf-8") as file:
+        with open(self.runs.parent / ".lock", "a", encoding="utf-8") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise InputError(
-                    self.path, "is being worked on by another process", "Wait for it, or stop it first"
+                    self.runs.parent, "is being worked on by another process", "Wait for it, or stop it first"
                 ) from error
             yield
 

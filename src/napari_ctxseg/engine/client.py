@@ -215,9 +215,11 @@ class EngineClient:
     ) -> None:
         """Begin a prediction, with slice `first` where the network sees slices. Writes the image to disk, see `train`."""
         device = device.model_copy(update={"threads": device.threads or self.threads})
-        message = {"type": "predict", "run": str(run.absolute()), "device": device.model_dump(mode="json")}
-        message["options"] = None if options is None else options.model_dump(mode="json")
-        message["first"] = int(first)
+        values = {"device": device, "options": options}
+        plain = {
+            name: None if each is None else each.model_dump(mode="json") for name, each in values.items()
+        }
+        message = {"type": "predict", "run": str(run.absolute()), "first": int(first), **plain}
         self._begin(lambda: {**message, "case": case_message(case, self._scratch)})
 
     def describe(self, config: RunConfig, facts: Facts) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from math import prod
 from typing import TYPE_CHECKING, Literal
 
@@ -161,7 +161,9 @@ class PatientBatchNorm(PatientModule):
         """
         if x.ndim != self.dims + 2 or x.shape[1] != self.num_features:
             raise ValueError(f"needs (B, {self.num_features}, *S) in {self.dims}-D, got {tuple(x.shape)}")
-        with torch.autocast(x.device.type, enabled=False):
+        # Where memory is only estimated there are no values, and torch knows no precision for that device.
+        exact = nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
+        with exact:
             return self._normalise(x.to(torch.promote_types(x.dtype, torch.float32))).to(x.dtype)
 
     def _normalise(self, x: Tensor) -> Tensor:
