@@ -44,6 +44,7 @@ FLOOR = (
     "project",
     "compare",
     "recipes",
+    "figures",
 )
 
 COMMANDS = ("pip install uv && uv run ctxseg demo", "pip install uv && uv run pytest")
@@ -65,10 +66,11 @@ def members(annotation):
 
 
 def tables():
-    from napari_ctxseg import losses, networks, training
+    from napari_ctxseg import figures, losses, networks, training
 
     yield "losses", members(config.LossConfig), losses.LOSSES
     yield "networks", members(config.NetworkConfig), networks.NETWORKS
+    yield "figures", members(config.FigureConfig), figures.FIGURES
     yield "discriminators", members(config.DiscriminatorConfig), networks.DISCRIMINATORS
     if hasattr(training, "METHODS"):
         yield "methods", members(config.MethodConfig), training.METHODS
@@ -97,6 +99,7 @@ def test_every_kind_can_be_chosen():
         config.MethodConfig,
         config.RoiConfig,
         config.OptimConfig,
+        config.FigureConfig,
     )
     reachable = set().union(*(members(union) for union in unions))
     assert set(with_kind()) == reachable
