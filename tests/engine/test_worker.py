@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from napari_ctxseg.config import BudgetConfig, DeviceConfig, RunConfig
-from napari_ctxseg.engine.client import EngineClient, EngineError, why_ended
+from napari_ctxseg.engine.client import EngineClient, EngineError
+from napari_ctxseg.engine.protocol import why_ended
 from napari_ctxseg.events import JobDone, JobFailed, Note, PredictionBlock, Preview, RunFinished, StepEnd
 
 from .conftest import FAKE, ready, until

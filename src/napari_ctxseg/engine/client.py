@@ -6,7 +6,6 @@ import atexit
 import dataclasses
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from napari_ctxseg.engine.protocol import (
     decode,
     encode,
     read_event,
+    why_ended,
 )
 from napari_ctxseg.engine.requests import MapsRequest, maps_message
 from napari_ctxseg.errors import CtxsegError
@@ -377,18 +377,6 @@ class EngineClient:
         if again:
             self.start()
         return [*events, JobDone()] if was_busy else events
-
-
-def why_ended(returncode: int) -> str:
-    """An exit status in words."""
-    if returncode in (-9, 137):
-        return "ran out of memory or was killed (SIGKILL)"
-    if returncode < 0:
-        try:
-            return f"crashed ({signal.Signals(-returncode).name})"
-        except ValueError:
-            return f"crashed (signal {-returncode})"
-    return f"ended unexpectedly (exit code {returncode})"
 
 
 @atexit.register

@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import re
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -256,3 +257,15 @@ def read_case(values: Any, scratch: Scratch) -> Case:
         return Case(str(values["name"]), image, labels, str(values["group"]), labelled)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ProtocolError(f"a case cannot be read ({type(error).__name__}: {error})") from error
+
+
+def why_ended(returncode: int) -> str:
+    """An exit status in words."""
+    if returncode in (-9, 137):
+        return "ran out of memory or was killed (SIGKILL)"
+    if returncode < 0:
+        try:
+            return f"crashed ({signal.Signals(-returncode).name})"
+        except ValueError:
+            return f"crashed (signal {-returncode})"
+    return f"ended unexpectedly (exit code {returncode})"
