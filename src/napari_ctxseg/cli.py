@@ -303,6 +303,35 @@ def maps(
 
 
 @app.command()
+def figure(
+    recipe: Annotated[Path | None, typer.Argument(help="Recipe of the figure, a YAML file.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Picture: .png, .svg or .pdf; without a suffix all formats of the recipe. Left out: beside it."
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Any field, for instance --set style.width=170.")
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Print the kinds of figures.")] = False,
+    example: Annotated[str | None, typer.Option(help="Print a recipe of this kind to begin with.")] = None,
+    json_: Json = False,
+) -> None:
+    """Make a figure for a publication from a recipe; the same recipe gives the same picture."""
+    with report.errors(json_):
+        from napari_ctxseg.commands import figure as command
+        from napari_ctxseg.commands.settings import given
+
+        if list_:
+            command.show_kinds(as_json=json_)
+        elif example is not None:
+            report.print_line(command.example(example).rstrip())
+        else:
+            command.figure(given("the recipe", recipe), out, set_ or [], as_json=json_)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the run, the predictions and the overlay.")] = Path(
         "ctxseg-demo"

@@ -43,6 +43,7 @@ FLOOR = (
     "evaluation",
     "project",
     "compare",
+    "figures",
 )
 
 COMMANDS = ("pip install uv && uv run ctxseg demo", "pip install uv && uv run pytest")
@@ -64,10 +65,11 @@ def members(annotation):
 
 
 def tables():
-    from napari_ctxseg import losses, networks, training
+    from napari_ctxseg import figures, losses, networks, training
 
     yield "losses", members(config.LossConfig), losses.LOSSES
     yield "networks", members(config.NetworkConfig), networks.NETWORKS
+    yield "figures", members(config.FigureConfig), figures.FIGURES
     yield "discriminators", members(config.DiscriminatorConfig), networks.DISCRIMINATORS
     if hasattr(training, "METHODS"):
         yield "methods", members(config.MethodConfig), training.METHODS
@@ -96,6 +98,7 @@ def test_every_kind_can_be_chosen():
         config.MethodConfig,
         config.RoiConfig,
         config.OptimConfig,
+        config.FigureConfig,
     )
     reachable = set().union(*(members(union) for union in unions))
     assert set(with_kind()) == reachable

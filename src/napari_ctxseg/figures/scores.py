@@ -1,0 +1,183 @@
+"""Scores as ``ctxseg evaluate`` and ``ctxseg compare`` write them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari_ctxseg.errors import FileError, InputError
+from napari_ctxseg.figures.marks import unit_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from napari_ctxseg.config.figure_parts import ScoresRecipe
+    from napari_ctxseg.figures.sources import Sources
+
+#: Measures of which less is better.
+LESS_IS_BETTER = frozenset({"fpr", "fnr", "hausdorff", "hd95", "assd", "mssd", "voe", "rvd"})
+#: Measures in a unit of length.
+DISTANCES = frozenset({"hausdorff", "hd95", "assd", "mssd"})
+#: Columns of the long table of a comparison that are no measures.
+PLAIN = ("variant", "fold", "seed", "case", "patient", "class", "predicted", "reference", "unit")
+
+
+@dataclass(frozen=True)
+class Score:
+    """One measured value of one unit: a patient where the file names patients, else a case.
+
+    Attributes
+    ----------
+    method, unit, label : str
+        `label` is the class.
+    values : dict of str to float or None
+        Measure -> value; None where it does not apply.
+    length : str
+        Unit of the distances.
+    """
+
+    method: str
+    unit: str
+    label: str
+    values: dict[str, float | None]
+    length: str = ""
+
+
+def read_scores(recipe: ScoresRecipe, sources: Sources) -> tuple[list[Score], str]:
+    """All scores of a recipe, and what a unit is: ``"cases"`` or ``"patients"``.
+
+    Raises
+    ------
+    CtxsegError
+        If a file does not hold scores, or none are left.
+    """
+    if recipe.report is not None:
+        scores, unit = _long_table(sources.path(recipe.report)), "patients"
+    else:
+        scores = [s for name, path in recipe.scores.items() for s in evaluation(sources.path(path), name)]
+        unit = "cases"
+    kept = [s for s in scores if not recipe.classes or s.label in recipe.classes]
+    if not kept:
+        known = ", ".join(dict.fromkeys(s.label for s in scores)) or "none"
+        raise InputError("classes", "leave no scores", f"The files have: {known}")
+    return kept, unit
+
+
+def evaluation(path: Path, method: str) -> list[Score]:
+    """Scores of a file of ``ctxseg evaluate --json``.
+
+    Raises
+    ------
+    FileError
+        If it is none.
+    """
+    known = read_json(path)
+    try:
+        return [
+            Score(
+                method, str(case["name"]), str(label), _measures(values, path), str(values.get("unit") or "")
+            )
+            for case in known["cases"]
+            for label, values in case["classes"].items()
+        ]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _foreign(path, "`ctxseg evaluate --json`") from error
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file.
+
+    Raises
+    ------
+    FileError
+        If it is none.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise FileError(path, f"cannot be read as JSON ({error})", "Write it again with --json") from error
+
+
+def _foreign(path: Path, command: str) -> FileError:
+    return FileError(path, f"does not hold what {command} writes", "Give such a file")
+
+
+def _measures(values: Mapping[str, Any], path: Path) -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
+    for name, value in values.items():
+        if name in PLAIN:
+            continue
+        if value is not None and (
+            isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)
+        ):
+            raise FileError(path, f"holds {value!r} as {name}", "Write it again with --json")
+        found[name] = None if value is None else float(value)
+    return found
+
+
+def _long_table(path: Path) -> list[Score]:
+    """Patients' means over seeds and cases, of ``report.csv``."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        keys = [(row["variant"], row["patient"], row["class"]) for row in rows]
+        measures = [name for name in rows[0] if name not in PLAIN] if rows else []
+        lengths = {key: row.get("unit") or "" for key, row in zip(keys, rows, strict=True)}
+        found: dict[tuple[str, str, str], dict[str, list[float]]] = {}
+        for key, row in zip(keys, rows, strict=True):
+            each = found.setdefault(key, {name: [] for name in measures})
+            for name in measures:
+                if row[name] not in ("", None):
+                    each[name].append(float(row[name]))
+    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
+        raise _foreign(path, "`ctxseg compare` (report.csv)") from error
+    return [
+        Score(*key, {name: math.fsum(v) / len(v) if v else None for name, v in values.items()}, lengths[key])
+        for key, values in found.items()
+    ]
+
+
+def of_measure(scores: Iterable[Score], measure: str) -> list[Score]:
+    """Scores that have a value of a measure.
+
+    Raises
+    ------
+    InputError
+        If no file has that measure.
+    """
+    scores = list(scores)
+    known = dict.fromkeys(name for score in scores for name in score.values)
+    if measure not in known:
+        raise InputError("measures", f"{measure} is not in the scores", f"They have: {', '.join(known)}")
+    return [score for score in scores if score.values.get(measure) is not None]
+
+
+def numbers(scores: Sequence[Score], measure: str, method: str, label: str) -> list[float]:
+    """Values of one method and class, those that do not apply left out."""
+    return [
+        value
+        for score in scores
+        if (score.method, score.label) == (method, label) and (value := score.values.get(measure)) is not None
+    ]
+
+
+def methods_and_classes(scores: Sequence[Score]) -> tuple[list[str], list[str]]:
+    """In the order of their first appearance."""
+    return list(dict.fromkeys(s.method for s in scores)), list(dict.fromkeys(s.label for s in scores))
+
+
+def title_of(measure: str, scores: Sequence[Score] = ()) -> str:
+    """A measure as people write it; a distance with its unit, if all scores have the same."""
+    known = {
+        "dice": "Dice", "iou": "IoU", "hd95": "HD95", "assd": "ASSD", "mssd": "MSSD", "cldice": "clDice", "fpr": "FPR",
+        "fnr": "FNR", "hausdorff": "Hausdorff", "seg": "SEG", "voe": "VOE", "rvd": "RVD",
+    }  # fmt: skip
+    name = known.get(measure, measure.replace("_", " "))
+    units = {score.length for score in scores}
+    if measure in DISTANCES and len(units) == 1 and units != {""}:
+        return f"{name} ({unit_text(units.pop())})"
+    return name

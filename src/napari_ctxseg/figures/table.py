@@ -1,0 +1,160 @@
+"""Mean and standard deviation of each method: drawn, and as text."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from matplotlib.lines import Line2D
+
+from napari_ctxseg.errors import InputError
+from napari_ctxseg.figures.scores import (
+    LESS_IS_BETTER,
+    methods_and_classes,
+    numbers,
+    of_measure,
+    read_scores,
+    title_of,
+)
+from napari_ctxseg.figures.sheet import POINT, Drawing, new_figure, text_width
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_ctxseg.config import FigureStyle, TableFigure
+    from napari_ctxseg.figures.scores import Score
+    from napari_ctxseg.figures.sources import Sources
+
+#: Shown when the recipe names none.
+USUAL = ("dice", "precision", "recall", "hd95")
+#: Millimetres between columns; height of a row in text sizes.
+BETWEEN, ROW = 3.5, 1.6
+_TEX = str.maketrans(
+    {c: f"\\{c}" for c in "&%$#_{}"}
+    | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Text of a cell, and whether it stands out."""
+
+    text: str
+    bold: bool = False
+
+
+def draw_table(recipe: TableFigure, sources: Sources) -> Drawing:
+    """Build the figure of a recipe, and its texts.
+
+    Raises
+    ------
+    CtxsegError
+        If the files hold no such scores, or the table is wider than the figure.
+    """
+    scores, unit = read_scores(recipe, sources)
+    header, rows = _cells(recipe, scores)
+    note = f"Mean (standard deviation) over {unit}; n: {unit} measured."
+    drawing = _drawn(header, rows, note, recipe.style)
+    made = {"md": _markdown(header, rows, note), "tex": _latex(header, rows, note)}
+    drawing.texts = {f".{form}": made[form] for form in recipe.texts}
+    return drawing
+
+
+def _cells(recipe: TableFigure, scores: Sequence[Score]) -> tuple[list[str], list[list[Cell]]]:
+    known = dict.fromkeys(name for score in scores for name in score.values)
+    measures = list(recipe.measures) or [m for m in USUAL if m in known] or list(known)
+    for measure in measures:
+        of_measure(scores, measure)
+    methods, classes = methods_and_classes(scores)
+    several = len(classes) > 1
+    rows = []
+    for label in classes:
+        best = {m: _best(scores, m, methods, label, recipe.digits) for m in measures}
+        for method in methods:
+            row = [Cell(method)] + ([Cell(label)] if several else [])
+            row += [
+                _cell(numbers(scores, m, method, label), best[m] if recipe.bold else None, recipe)
+                for m in measures
+            ]
+            rows.append([*row, Cell(str(len(numbers(scores, measures[0], method, label))))])
+    return ["method", *(["class"] if several else []), *(title_of(m, scores) for m in measures), "n"], rows
+
+
+def _best(
+    scores: Sequence[Score], measure: str, methods: Sequence[str], label: str, digits: int
+) -> str | None:
+    """The best mean as it is printed; None where there is nothing to compare."""
+    means = [statistics.fmean(v) for m in methods if (v := numbers(scores, measure, m, label))]
+    if len(means) < 2:
+        return None
+    return f"{min(means) if measure in LESS_IS_BETTER else max(means):.{digits}f}"
+
+
+def _cell(values: Sequence[float], best: str | None, recipe: TableFigure) -> Cell:
+    if not values:
+        return Cell("n/a")
+    mean = f"{statistics.fmean(values):.{recipe.digits}f}"
+    spread = f" ({statistics.stdev(values):.{recipe.digits}f})" if len(values) > 1 else ""
+    return Cell(mean + spread, mean == best)
+
+
+def _drawn(header: Sequence[str], rows: Sequence[Sequence[Cell]], note: str, style: FigureStyle) -> Drawing:
+    # Bold letters are wider; a tenth is enough for the fonts at hand.
+    widths = [
+        max(text_width(c.text, style) * (1.1 if c.bold else 1.0) for c in [Cell(name, True), *column])
+        for name, *column in zip(header, *rows, strict=True)
+    ]
+    need = sum(widths) + BETWEEN * len(widths)
+    if need > style.width:
+        raise InputError(
+            "style.width", f"{style.width:g} mm is too narrow for the table, which needs {need:.0f} mm",
+            "Widen it, make style.size smaller, or choose fewer measures",
+        )  # fmt: skip
+    line = ROW * style.size * POINT
+    total = line * (len(rows) + 2) + 1.0
+    figure = new_figure(style, total)
+    space = (style.width - sum(widths)) / len(widths)
+    top = total - 0.5
+    for number, cells in enumerate([[Cell(name, True) for name in header], *rows]):
+        y = (top - line * (number + 0.5)) / total
+        left = space / 2
+        for column, (cell, width) in enumerate(zip(cells, widths, strict=True)):
+            text = column < len(header) - 1 and header[column] in ("method", "class")
+            figure.text(
+                (left if text else left + width) / style.width, y, cell.text, ha="left" if text else "right",
+                va="center_baseline", fontsize=style.size, fontweight="bold" if cell.bold else "normal", gid="cell",
+            )  # fmt: skip
+            left += width + space
+    for number, weight in ((0, 1.0), (1, 0.5), (len(rows) + 1, 1.0)):
+        y = (top - line * number) / total
+        figure.add_artist(_rule(y, weight))
+    figure.text(space / 2 / style.width, (top - line * (len(rows) + 1.5)) / total, note,
+                ha="left", va="center_baseline", fontsize=max(style.size - 1.5, 4), gid="note")  # fmt: skip
+    return Drawing(figure, {"rows": len(rows)})
+
+
+def _rule(y: float, weight: float) -> Line2D:
+    return Line2D([0.0, 1.0], [y, y], color="black", linewidth=weight, gid="rule")
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[Cell]], note: str) -> str:
+    lines = [list(header), ["---"] * len(header)]
+    lines += [[f"**{c.text}**" if c.bold else c.text for c in row] for row in rows]
+    table = "\n".join("| " + " | ".join(text.replace("|", r"\|") for text in line) + " |" for line in lines)
+    return f"{table}\n\n{note}\n"
+
+
+def _latex(header: Sequence[str], rows: Sequence[Sequence[Cell]], note: str) -> str:
+    lines = [[name.translate(_TEX) for name in header]]
+    lines += [
+        [rf"\textbf{{{c.text.translate(_TEX)}}}" if c.bold else c.text.translate(_TEX) for c in row]
+        for row in rows
+    ]
+    texts = [" & ".join(line) + r" \\" for line in lines]
+    words = sum(name in ("method", "class") for name in header)
+    columns = "l" * words + "r" * (len(header) - words)
+    return "\n".join(
+        [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", texts[0], r"\midrule", *texts[1:], r"\bottomrule",
+         r"\end{tabular}", f"% {note}", ""]
+    )  # fmt: skip
