@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 MOST_CLASSES = 16
 #: Part of a panel's width and height that an inset may take.
 INSET = 0.42
+#: An inset that is not this many times as large as the panel is of little use.
+MAGNIFIED = 1.3
 COLOURS = ("red", "green", "blue")
 
 
@@ -157,6 +159,11 @@ class Scene:
         width = min(INSET, INSET / ratio)
         height = width * ratio
         corners = ((1 - width, 1 - height), (0.0, 1 - height), (0.0, 0.0))  # the scale bar has the fourth
+        larger = width / (box[3] / self.plane.box[3])
+        if larger < MAGNIFIED:
+            self.notes.append(
+                f"the inset is only {larger:.1f} times as large as what it shows: choose a smaller box"
+            )
         spot = min(corners, key=lambda corner: _overlap(corner, (width, height), self._share(box)))
         inset = axes.inset_axes((*spot, width, height))
         inset.set_gid("inset")

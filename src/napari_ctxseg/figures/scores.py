@@ -123,7 +123,10 @@ def _long_table(path: Path) -> list[Score]:
     """Patients' means over seeds and cases, of ``report.csv``."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            rows = list(reader)
+        if not {"variant", "patient", "class"} <= set(reader.fieldnames or ()):
+            raise ValueError("it has other columns")
         keys = [(row["variant"], row["patient"], row["class"]) for row in rows]
         measures = [name for name in rows[0] if name not in PLAIN] if rows else []
         lengths = {key: row.get("unit") or "" for key, row in zip(keys, rows, strict=True)}

@@ -1,0 +1,200 @@
+"""Box plots, sweeps and tables: the numbers of the files, in the right places."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+
+import numpy as np
+import pytest
+
+from napari_ctxseg.errors import CtxsegError
+from napari_ctxseg.figures.palette import PALETTES
+from tests.core.figure_files import by_gid, drawn, texts
+
+METHODS = PALETTES["papers"].methods
+
+
+def scores(values, label="lesion", unit="mm"):
+    """What `ctxseg evaluate --json` prints for these Dice values; the distance is ten times what is missing."""
+    cases = [
+        {
+            "name": f"case{i}",
+            "classes": {
+                label: {
+                    "dice": v,
+                    "hd95": None if v is None else 10 * (1 - v),
+                    "predicted": 5,
+                    "reference": 6,
+                    "unit": unit,
+                }
+            },
+        }
+        for i, v in enumerate(values)
+    ]
+    return {"mean": {"dice": 0.5, "hd95": 1.0, "unit": unit}, "classes": {}, "cases": cases}
+
+
+ONE, TWO = [0.5, 0.7, 0.9, 0.8], [0.55, None, 0.95, 0.9]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, values in (("one", ONE), ("two", TWO)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(scores(values)))
+    rows = ["variant,fold,seed,case,patient,class,dice,predicted,reference,unit"]
+    rows += [f"ce,0,{seed},P{p}_{c},P{p},lesion,{0.1 * p + 0.01 * c + 0.001 * seed},5,5,mm"
+             for seed in (0, 1) for p in (1, 2, 3) for c in (0, 1)]  # fmt: skip
+    rows += ["focal,0,0,P1_0,P1,lesion,,0,5,mm", "focal,0,0,P2_0,P2,lesion,0.25,5,5,mm"]
+    (tmp_path / "report.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path
+
+
+PAIR = {"scores": {"first method": "one.json", "second": "two.json"}}
+
+
+# ---------------------------------------------------------------- box plots
+
+
+def test_boxes_and_points_are_the_scores(folder):
+    made = drawn(folder, kind="boxplots", **PAIR, measures=["dice", "hd95"])
+    dice, distance = made.figure.axes
+    points = list(by_gid(dice, "points"))
+    assert [sorted(line.get_xdata()) for line in points] == [sorted(ONE), sorted(v for v in TWO if v)]
+    assert [line.get_color() for line in points] == list(METHODS[:2])
+    medians = [line.get_xdata()[0] for line in dice.lines if line.get_color() == "black"]
+    assert medians == pytest.approx([statistics.median(ONE), statistics.median([0.55, 0.95, 0.9])])
+    assert [t.get_text() for t in dice.get_yticklabels()] == ["first method", "second"]
+    assert dice.yaxis_inverted()
+    assert dice.get_xlabel() == "Dice, 3 to 4 cases"
+    assert distance.get_xlabel() == "HD95 (mm), 3 to 4 cases"
+    assert any("1 values do not apply" in note for note in made.notes)
+
+
+def test_patients_of_a_comparison_are_the_units(folder):
+    made = drawn(folder, kind="boxplots", report="report.csv")
+    (axes,) = made.figure.axes
+    points = [sorted(line.get_xdata()) for line in by_gid(axes, "points")]
+    assert points[0] == pytest.approx([0.1055, 0.2055, 0.3055])  # mean over two cases and two seeds
+    assert points[1] == [0.25]
+    assert axes.get_xlabel() == "Dice, 1 to 3 patients"
+
+
+def test_text_of_charts_has_its_size(folder):
+    made = drawn(folder, kind="boxplots", **PAIR, style={"size": 10, "width": 120})
+    (axes,) = made.figure.axes
+    assert made.figure.get_size_inches()[0] == pytest.approx(120 / 25.4)
+    assert axes.xaxis.label.get_fontsize() == 10
+    assert {t.get_fontsize() for t in axes.get_xticklabels()} == {9}
+    assert {t.get_fontsize() for t in axes.get_yticklabels()} == {10}
+
+
+# ---------------------------------------------------------------- sweep
+
+
+def test_a_sweep_shows_means_and_cases(folder):
+    made = drawn(
+        folder, kind="sweep", points={20: "two.json", 5: "one.json"}, label="radius (px)", logarithmic=True
+    )
+    (axes,) = made.figure.axes
+    (means,) = by_gid(axes, "means")
+    assert list(means.get_xdata()) == [5, 20]
+    assert list(means.get_ydata()) == pytest.approx([0.725, 0.8])
+    assert {len(line.get_ydata()) for line in by_gid(axes, "points")} == {4, 3}
+    assert (axes.get_xlabel(), axes.get_xscale()) == ("radius (px)", "log")
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["5", "20"]
+
+
+def test_a_sweep_of_a_comparison_shows_intervals(folder):
+    def variant(name, field, value, mean, low, high):
+        interval = {"value": mean, "low": low, "high": high, "units": 6}
+        return {
+            "name": name,
+            "field": field,
+            "value": value,
+            "family": "dilated",
+            "measures": {"dice": interval},
+        }
+
+    report = {
+        "unit": "patients",
+        "variants": [variant("b", "loss.radius", 10, 0.8, 0.7, 0.85), variant("a", "loss.radius", 5, 0.6, 0.5, 0.7),
+                     variant("plain", None, None, 0.4, None, None)],
+    }  # fmt: skip
+    (folder / "report.json").write_text(json.dumps(report))
+    made = drawn(folder, kind="sweep", report="report.json")
+    (axes,) = made.figure.axes
+    (bars,) = axes.containers
+    line, _, (spread,) = bars
+    assert list(line.get_xdata()) == [5, 10]
+    assert list(line.get_ydata()) == [0.6, 0.8]
+    assert np.allclose([s[:, 1] for s in spread.get_segments()], [[0.5, 0.7], [0.7, 0.85]])
+    assert axes.get_ylabel() == "Dice: mean, 95 % interval over patients"
+    assert [t.get_text() for t in made.figure.legends[0].get_texts()] == ["plain", "dilated"]
+
+
+# ---------------------------------------------------------------- table
+
+
+def test_a_table_as_picture_markdown_and_latex(folder):
+    made = drawn(folder, kind="table", **PAIR, style={"width": 120})
+    mean, spread = statistics.fmean(ONE), statistics.stdev(ONE)
+    assert (
+        f"| first method | {mean:.3f} ({spread:.3f}) | {10 * (1 - mean):.3f} ({10 * spread:.3f}) | 4 |"
+        in made.texts[".md"]
+    )
+    assert "| second | **0.800 (0.218)** | **2.000 (2.179)** | 3 |" in made.texts[".md"]
+    assert r"second & \textbf{0.800 (0.218)} & \textbf{2.000 (2.179)} & 3 \\" in made.texts[".tex"]
+    cells = texts(made.figure, "cell")
+    assert cells[:4] == ["method", "Dice", "HD95 (mm)", "n"]
+    assert cells[8:] == ["second", "0.800 (0.218)", "2.000 (2.179)", "3"]
+    bold = [t.get_text() for t in by_gid(made.figure, "cell") if t.get_fontweight() == "bold"]
+    assert bold == ["method", "Dice", "HD95 (mm)", "n", "0.800 (0.218)", "2.000 (2.179)"]
+
+
+def test_cells_of_a_table_do_not_touch(folder):
+    figure = drawn(folder, kind="table", **PAIR, style={"width": 90}).figure
+    figure.canvas.draw()
+    boxes = [t.get_window_extent() for t in figure.texts]
+    for number, one in enumerate(boxes):
+        assert figure.bbox.x0 <= one.x0 < one.x1 <= figure.bbox.x1
+        assert figure.bbox.y0 <= one.y0 < one.y1 <= figure.bbox.y1
+        assert not any(one.overlaps(other) for other in boxes[number + 1 :])
+
+
+def test_latex_is_escaped_and_classes_have_a_column(tmp_path):
+    both = scores([0.5, 0.6])
+    for case in both["cases"]:
+        case["classes"]["50 % & more_"] = case["classes"]["lesion"]
+    (tmp_path / "s.json").write_text(json.dumps(both))
+    made = drawn(tmp_path, kind="table", scores={"a|b": "s.json"}, measures=["dice"], style={"width": 120})
+    assert r"a|b & 50 \% \& more\_ & 0.550 (0.071) & 2 \\" in made.texts[".tex"]
+    assert r"| a\|b | 50 % & more_ | 0.550 (0.071) | 2 |" in made.texts[".md"]
+    assert re.search(r"\\begin\{tabular\}\{llrr\}", made.texts[".tex"])
+
+
+# ---------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        ({"kind": "table", **PAIR, "style": {"width": 30}}, "style.width.*too narrow.*needs"),
+        ({"kind": "boxplots", **PAIR, "measures": ["froc"]}, "froc is not in the scores.*dice, hd95"),
+        ({"kind": "boxplots", **PAIR, "classes": ["tumour"]}, "leave no scores.*lesion"),
+        ({"kind": "boxplots", "scores": {"a": "gone.json"}}, "gone.json.*is not there"),
+        ({"kind": "boxplots", "scores": {"a": "report.csv"}}, "report.csv.*cannot be read as JSON"),
+        ({"kind": "boxplots", "scores": {"a": "list.json"}}, "list.json.*does not hold what"),
+        ({"kind": "boxplots", "scores": {"a": "odd.json"}}, "odd.json.*'much'"),
+        ({"kind": "boxplots", "report": "one.json"}, "one.json.*report.csv"),
+        ({"kind": "sweep", "report": "one.json"}, "one.json.*report.json"),
+    ],
+)
+def test_scores_that_are_none_are_named(folder, recipe, words):
+    (folder / "list.json").write_text("[1, 2]")
+    odd = scores([0.5])
+    odd["cases"][0]["classes"]["lesion"]["dice"] = "much"
+    (folder / "odd.json").write_text(json.dumps(odd))
+    with pytest.raises(CtxsegError, match=f"(?s){words}"):
+        drawn(folder, **recipe)
