@@ -2,7 +2,7 @@
 
 A line ``{{ settings: ClassName }}`` in a page becomes the table of that class, and ``{{ presets: kind }}`` the table of the
 presets of a loss, network or method, so that pages never disagree with the code; ``{{ measured: networks }}`` that of a
-benchmark.
+benchmark; ``{{ recipe: name }}`` the recipe of a figure of the gallery.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 
 from napari_ctxseg import config
 
-_LINE = re.compile(r"^\{\{ (settings|presets|measured): (\w+) \}\}$", re.MULTILINE)
+_LINE = re.compile(r"^\{\{ (settings|presets|measured|recipe): ([\w-]+) \}\}$", re.MULTILINE)
 _RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Called by MkDocs for each page."""
-    made = {"settings": table, "presets": presets, "measured": measured}
+    made = {"settings": table, "presets": presets, "measured": measured, "recipe": recipe}
     return _LINE.sub(lambda match: made[match[1]](match[2]), markdown)
 
 
@@ -57,6 +57,12 @@ def measured(name: str) -> str:
             f"{row['peak_mb']} MB | {row['estimate_of_peak']:.2f} |"
         )
     return "\n".join(lines)
+
+
+def recipe(name: str) -> str:
+    """The recipe of a figure of the gallery, as a block of code."""
+    text = (Path(__file__).parent / "gallery" / f"{name}.yaml").read_text(encoding="utf-8")
+    return f"```yaml\n{text.rstrip()}\n```"
 
 
 def _flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:
