@@ -3,7 +3,7 @@
 A line ``{{ settings: ClassName }}`` in a page becomes the table of that class, and ``{{ presets: kind }}`` the table of the
 presets of a loss, network or method, so that pages never disagree with the code; ``{{ measured: networks }}`` that of a
 benchmark; ``{{ recipes: dbce }}`` that of a paper's rows, ``{{ recipes: sets }}`` and ``{{ recipes: steps }}`` those of the
-data sets and of their preparation.
+data sets and of their preparation; ``{{ recipe: name }}`` the recipe of a figure of the gallery.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from napari_ctxseg.recipes.schema import Recipe
 from napari_ctxseg.recipes.steps import STEPS
 from napari_ctxseg.recipes.store import load_row, row_names
 
-_LINE = re.compile(r"^\{\{ (settings|presets|measured|recipes): (\w+) \}\}$", re.MULTILINE)
+_LINE = re.compile(r"^\{\{ (settings|presets|measured|recipes|recipe): ([\w-]+) \}\}$", re.MULTILINE)
 _RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Called by MkDocs for each page."""
-    made = {"settings": table, "presets": presets, "measured": measured, "recipes": recipes}
+    made = {
+        "settings": table, "presets": presets, "measured": measured, "recipes": recipes, "recipe": recipe,
+    }  # fmt: skip
     return _LINE.sub(lambda match: made[match[1]](match[2]), markdown)
 
 
@@ -96,6 +98,12 @@ def recipes(what: str) -> str:
             )
             lines.append([f"`{name}`", line[1], line[2], text, line[4], line[5], f"{line[6]} {unit}".strip()])
     return markdown_table(("Recipe", "Set", "Table", "Row", "Measure", "Of", "Paper"), lines)
+
+
+def recipe(name: str) -> str:
+    """The recipe of a figure of the gallery, as a block of code."""
+    text = (Path(__file__).parent / "gallery" / f"{name}.yaml").read_text(encoding="utf-8")
+    return f"```yaml\n{text.rstrip()}\n```"
 
 
 def _flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:

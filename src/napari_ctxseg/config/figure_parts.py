@@ -40,7 +40,7 @@ class FigureStyle(Config):
     palette: Literal["papers", "colour_blind"] = Field(
         "papers",
         title="Colours",
-        description="papers: reference green, false positives red, false negatives blue. colour_blind: Okabe and Ito's.",
+        description="papers: false positives red, false negatives blue, reference green. colour_blind: Okabe and Ito's.",
     )
     line: float = Field(1.0, gt=0, le=10, title="Contours", description="Width of contours in pt.")
     titles: bool = Field(True, title="Titles", description="A title above each panel.")
@@ -147,7 +147,9 @@ Source = Annotated[LabelSource, BeforeValidator(_file)]
 class Recipe(Config):
     """What every recipe has."""
 
-    style: FigureStyle = FigureStyle()
+    style: FigureStyle = Field(
+        FigureStyle(), title="Style", description="How it looks: size, text, colours, marks."
+    )
 
 
 class ImageRecipe(Recipe):
@@ -166,7 +168,9 @@ class ImageRecipe(Recipe):
     foreground: bool = Field(
         False, title="One class", description="Every label above 0 is one class, for instance ids of nuclei."
     )
-    view: ViewConfig = ViewConfig()
+    view: ViewConfig = Field(
+        ViewConfig(), title="View", description="Which slice, which part of it, and a zoomed part."
+    )
 
 
 class ScoresRecipe(Recipe):

@@ -130,8 +130,14 @@ class ContourFigure(Recipe):
         {}, title="Classes", description="Names and values. Left empty: every value that is found."
     )
     foreground: bool = Field(False, title="One class", description="Every label above 0 is one class.")
-    view: ViewConfig = ViewConfig()
-    contour: ContourConfig = ContourConfig(iterations=3)
+    view: ViewConfig = Field(
+        ViewConfig(), title="View", description="Which slice, which part of it, and a zoomed part."
+    )
+    contour: ContourConfig = Field(
+        ContourConfig(iterations=3),
+        title="Contour",
+        description="As of a contour loss: iterations, side, ...",
+    )
     interior: Path | None = Field(
         None, title="Interior", description="`ctxseg maps --map interior`. Left empty: computed."
     )

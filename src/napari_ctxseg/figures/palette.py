@@ -1,4 +1,4 @@
-"""Colours. The papers draw false positives red and false negatives blue; the rest is custom (reference green)."""
+"""Colours: false positives red and false negatives blue; the rest is a habit of the field (reference green)."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_ctxseg.errors import FileError, InputError
+from napari_ctxseg.evaluation.metrics import DISTANCES
 from napari_ctxseg.figures.marks import unit_text
 
 if TYPE_CHECKING:
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
     from napari_ctxseg.config.figure_parts import ScoresRecipe
     from napari_ctxseg.figures.sources import Sources
 
-#: Measures of which less is better.
-LESS_IS_BETTER = frozenset({"fpr", "fnr", "hausdorff", "hd95", "assd", "mssd", "voe", "rvd"})
-#: Measures in a unit of length.
-DISTANCES = frozenset({"hausdorff", "hd95", "assd", "mssd"})
 #: Columns of the long table of a comparison that are no measures.
 PLAIN = ("variant", "fold", "seed", "case", "patient", "class", "predicted", "reference", "unit")
 

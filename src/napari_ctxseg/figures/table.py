@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from matplotlib.lines import Line2D
 
 from napari_ctxseg.errors import InputError
+from napari_ctxseg.evaluation.metrics import LESS_IS_BETTER
+from napari_ctxseg.evaluation.tables import latex, markdown_table
 from napari_ctxseg.figures.scores import (
-    LESS_IS_BETTER,
     methods_and_classes,
     numbers,
     of_measure,
@@ -28,12 +29,12 @@ if TYPE_CHECKING:
 
 #: Shown when the recipe names none.
 USUAL = ("dice", "precision", "recall", "hd95")
+#: Measures that are best near 0, on either side.
+SIGNED = ("rvd",)
+#: Columns that hold words.
+WORDS = ("method", "class")
 #: Millimetres between columns; height of a row in text sizes.
 BETWEEN, ROW = 3.5, 1.6
-_TEX = str.maketrans(
-    {c: f"\\{c}" for c in "&%$#_{}"}
-    | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
-)
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ def _best(
     means = [statistics.fmean(v) for m in methods if (v := numbers(scores, measure, m, label))]
     if len(means) < 2:
         return None
+    if measure in SIGNED:
+        return f"{min(means, key=abs):.{digits}f}"
     return f"{min(means) if measure in LESS_IS_BETTER else max(means):.{digits}f}"
 
 
@@ -120,7 +123,7 @@ def _drawn(header: Sequence[str], rows: Sequence[Sequence[Cell]], note: str, sty
         y = (top - line * (number + 0.5)) / total
         left = space / 2
         for column, (cell, width) in enumerate(zip(cells, widths, strict=True)):
-            text = column < len(header) - 1 and header[column] in ("method", "class")
+            text = column < len(header) - 1 and header[column] in WORDS
             figure.text(
                 (left if text else left + width) / style.width, y, cell.text, ha="left" if text else "right",
                 va="center_baseline", fontsize=style.size, fontweight="bold" if cell.bold else "normal", gid="cell",
@@ -139,20 +142,17 @@ def _rule(y: float, weight: float) -> Line2D:
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[Cell]], note: str) -> str:
-    lines = [list(header), ["---"] * len(header)]
-    lines += [[f"**{c.text}**" if c.bold else c.text for c in row] for row in rows]
-    table = "\n".join("| " + " | ".join(text.replace("|", r"\|") for text in line) + " |" for line in lines)
+    table = markdown_table(header, [[f"**{c.text}**" if c.bold else c.text for c in row] for row in rows])
     return f"{table}\n\n{note}\n"
 
 
 def _latex(header: Sequence[str], rows: Sequence[Sequence[Cell]], note: str) -> str:
-    lines = [[name.translate(_TEX) for name in header]]
-    lines += [
-        [rf"\textbf{{{c.text.translate(_TEX)}}}" if c.bold else c.text.translate(_TEX) for c in row]
-        for row in rows
+    lines = [
+        [rf"\textbf{{{latex(c.text)}}}" if c.bold else latex(c.text) for c in row]
+        for row in [[Cell(name) for name in header], *rows]
     ]
     texts = [" & ".join(line) + r" \\" for line in lines]
-    words = sum(name in ("method", "class") for name in header)
+    words = sum(name in WORDS for name in header)
     columns = "l" * words + "r" * (len(header) - words)
     return "\n".join(
         [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", texts[0], r"\midrule", *texts[1:], r"\bottomrule",
