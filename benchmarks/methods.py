@@ -13,6 +13,7 @@ several calls. The steps of a row with refinement cover all its stages: the firs
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import subprocess
@@ -69,7 +70,7 @@ MAIN = (
     "dilated balanced CE", "contour-weighted CE + separable Dice",
 )  # fmt: skip
 SETS = {
-    "sunnybrook": ["--dims", "2", "--classes", "LV=1", "--set", "patch.size=[128,128]", "--set", "patch.batch=8"],
+    "sunnybrook": ["--dims", "2", "--classes", "LV=1", "--set", "patch.size=[128,128]", "--set", "patch.batch=4"],
     "hippocampus": ["--dims", "3", "--classes", "anterior=1,posterior=2"],
 }  # fmt: skip
 MEASURES = ("dice", "hd95", "precision", "recall")
@@ -86,7 +87,8 @@ def one(name: str, row: str, seed: int, steps: int) -> dict[str, Any]:
         images = listing(folder / "train.txt", train, "images")
         labels = listing(folder / "train-labels.txt", train, "labels")
         # No images are kept from training: every row has the same steps and keeps its last weights.
-        fixed = ["--set", "data.val=0", "--set", f"budget.val_every={steps}"]
+        # One thread, so that cells may be made side by side: two threads each would wait for one another most of the time.
+        fixed = ["--set", "data.val=0", "--set", f"budget.val_every={steps}", "--set", "device.threads=1"]
         began = time.monotonic()
         words = [
             "train",
@@ -102,7 +104,7 @@ def one(name: str, row: str, seed: int, steps: int) -> dict[str, Any]:
         events = [json.loads(line) for line in ctxseg(*words, "--json").splitlines()]
         seconds = time.monotonic() - began
         unseen = listing(folder / "test.txt", test, "images")
-        ctxseg("predict", str(folder / "run"), unseen, "--out", str(folder / "pred"))
+        ctxseg("predict", str(folder / "run"), unseen, "--out", str(folder / "pred"), "--threads", "1")
         reference = listing(folder / "test-labels.txt", test, "labels")
         scores = json.loads(ctxseg("evaluate", "--pred", str(folder / "pred"), "--ref", reference, "--json"))
     finished = next(event for event in events if event["type"] == "RunFinished")
@@ -123,6 +125,15 @@ def stored() -> list[dict[str, Any]]:
     """Cells so far."""
     results: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     return results
+
+
+def add(cell: dict[str, Any]) -> None:
+    """Append a cell; other processes may be adding theirs."""
+    with RESULTS.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        fresh = RESULTS.with_suffix(".new")
+        fresh.write_text(json.dumps([*stored(), cell], indent=1) + "\n")
+        fresh.replace(RESULTS)
 
 
 def spread(values: list[float], digits: int = 3) -> str:
@@ -186,8 +197,7 @@ def main() -> None:
             except subprocess.CalledProcessError as error:
                 print(f"{args.set} {row}, seed {seed}: {error}", flush=True)
                 continue
-            # Read again: another process may have added cells meanwhile.
-            RESULTS.write_text(json.dumps([*stored(), cell], indent=1) + "\n")
+            add(cell)
             print(
                 f"{args.set} {row}, seed {seed}: Dice {cell['dice']:.3f}, {cell['train_seconds']} s",
                 flush=True,
