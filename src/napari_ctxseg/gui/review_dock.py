@@ -11,10 +11,12 @@ from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
     QFormLayout,
+    QFrame,
     QGridLayout,
     QGroupBox,
     QLabel,
     QPushButton,
+    QScrollArea,
     QSpinBox,
     QVBoxLayout,
     QWidget,
@@ -29,7 +31,7 @@ from napari_ctxseg.gui.review_data import image_of
 from napari_ctxseg.gui.review_keys import Keys
 from napari_ctxseg.gui.review_table import RowsModel, RowsView
 from napari_ctxseg.gui.timing import timed
-from napari_ctxseg.gui.train_dock import TrainDock, train_docks
+from napari_ctxseg.gui.train_dock import WIDEST, TrainDock, train_docks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,7 +94,8 @@ class ReviewDock(QWidget):
     # ------------------------------------------------------------ laying out
 
     def _lay_out(self) -> None:
-        column = QVBoxLayout(self)
+        inner = QWidget()
+        column = QVBoxLayout(inner)
         self.source = QLabel()
         self.source.setWordWrap(True)
         column.addWidget(self.source)
@@ -108,6 +111,18 @@ class ReviewDock(QWidget):
         self.status.setWordWrap(True)
         self.status.setMinimumHeight(2 * self.status.fontMetrics().lineSpacing())
         column.addWidget(self.status)
+        self.scroll_area = QScrollArea()
+        self.scroll_area.setWidgetResizable(True)
+        self.scroll_area.setFrameShape(QFrame.Shape.NoFrame)
+        # As wide as its contents: scrolling sideways in a dock is a nuisance.
+        self.scroll_area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.scroll_area.setWidget(inner)
+        bar = self.scroll_area.verticalScrollBar()
+        room = bar.sizeHint().width() if bar is not None else 0
+        self.scroll_area.setMinimumWidth(min(inner.minimumSizeHint().width() + room + 2, WIDEST))
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.scroll_area)
 
     def _layer_box(self) -> QGroupBox:
         self.layer_box = QGroupBox("Layers")
