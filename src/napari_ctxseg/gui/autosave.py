@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two batches, when nothing else is asked for.
 INTERVAL = 0.25
-#: Bytes copied on the GUI thread for one batch; a copy of this size takes some 10 ms.
-AT_ONCE = 1 << 25
+#: Bytes copied on the GUI thread for one batch, in some 5 ms; what is more goes into the next one, at the next tick.
+AT_ONCE = 1 << 23
 #: Seconds of comparing in one batch: strokes wait no longer for it.
 PORTION = 0.3
 #: Seconds without scrolling before slices that were merely shown are compared.
@@ -84,7 +84,7 @@ class Autosave:
         self._compare: deque[int] = deque()
         self._quiet: set[int] = set()
         self._staged: set[int] = set()
-        self._staged_seen = 0
+        self._staged_seen, self._more = 0, False
         self._batch: Batch | None = None
         self._tasks: deque[Callable[[], None]] = deque()
         self._refused = self._error = ""
@@ -256,7 +256,8 @@ class Autosave:
             self._collect(self._batch)
         self._look_back()
         self._take_staged()
-        if self._batch is None and now - self._last >= self.interval and now >= self._retry_at:
+        due = self._more or now - self._last >= self.interval
+        if self._batch is None and due and now >= self._retry_at:
             rested = now - self._shown_at >= REST
             self._start(now, compare_shown=rested)
         self._show_state()
@@ -278,6 +279,7 @@ class Autosave:
             pieces[index] = np.array(piece)
             room -= piece.nbytes
         self._dirty -= set(pieces)
+        self._more = bool(self._dirty)
         # Marks go last: a slice must not count as labelled before its labels are safe.
         last = not (self._dirty or self._compare)
         marks = self._marks() if last and self._marks_differ() else None
@@ -376,7 +378,7 @@ class Autosave:
                     return False
             elif not self._start(time.monotonic(), compare_shown=True):
                 return not self._refused
-            elif time.monotonic() > deadline:
+            elif (self._batch is None and self._error) or time.monotonic() > deadline:
                 return False
 
     def close(self, seconds: float = 10.0) -> bool:

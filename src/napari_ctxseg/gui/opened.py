@@ -138,6 +138,10 @@ class Opened:
     def remove_layers(self) -> None:
         """Take image, annotation and predictions out of the viewer."""
         of = {layer.name for layer in self.images} | {self.name}
+        # Removing a selected layer swaps the layer controls, and that draws the canvas in the middle of the removal:
+        # software OpenGL has crashed there.
+        with napari_works("select no layer"):
+            self.viewer.layers.selection.clear()
         for layer in list(map(lay.plain, self.viewer.layers)):
             known = layer.metadata.get("ctxseg", {})
             ours = layer in self.images or layer is self.labels

@@ -53,16 +53,11 @@ class ProjectDock(QWidget):
     ----------
     session : Session
         Of the tab Train.
-    background : callable, optional
-        Runs a function off the GUI thread.
     """
 
-    def __init__(
-        self, session: Session, background: Callable[..., None] | None = None, parent: QWidget | None = None
-    ) -> None:
+    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.session = session
-        background = background or Background()
+        self.session, background = session, Background()
         self.workspace = Workspace(session, background, preferences().autosave)
         self.training = ProjectTraining(session, self.workspace, background)
         self.automatic = True  # begin an unnamed project as soon as there is something to save
