@@ -54,7 +54,7 @@ def fit(config, cases, out, *, stop, visible=None, resume=False):
     yield RunFinished(str(out), step, step, stop(), step, None, 0, 0.0)
 
 
-def predict(run, case, *, device, options, stop):
+def predict(run, case, *, device, options, stop, first):
     for start in range(len(case.labels) if case.labels is not None else 3):
         labels = (case.image.array[start : start + 1] > 0).astype(np.uint8)
         yield PredictionBlock(case.name, start, labels, (start + 1) / len(case.image.array))
