@@ -133,6 +133,8 @@ def lay_out(rows: Sequence[Sequence[Panel]], style: FigureStyle, handles: Sequen
     legend_height = _legend(figure, style, handles) if style.legend and handles else 0.0
     slots = max(len(row) for row in rows)
     heights = [_row_height(row, slots, style) for row in rows]
+    room = max(HIGHEST - legend_height - GAP * (len(rows) - 1), 10.0)
+    heights = [height * min(1.0, room / sum(heights)) for height in heights]
     titles = _titles(rows, heights, style)
     extras = [
         _title_height(t, row, style) + _bar_height(row, style) for t, row in zip(titles, rows, strict=True)
@@ -147,7 +149,8 @@ def lay_out(rows: Sequence[Sequence[Panel]], style: FigureStyle, handles: Sequen
     for row, names, height, extra in zip(rows, titles, heights, extras, strict=True):
         head = _title_height(names, row, style)
         widths = [height / panel.aspect for panel in row]
-        left = (style.width - sum(widths) - GAP * (len(row) - 1)) / 2 if len(row) == slots else 0.0
+        # Where a row as long as the first would begin.
+        left = (style.width - sum(widths) - widths[0] * (slots - len(row)) - GAP * (slots - 1)) / 2
         for panel, name, width in zip(row, names, widths, strict=True):
             place = (left, top - head - height, width, height)
             letter = next(letters, "") if panel.letter else ""
