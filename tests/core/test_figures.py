@@ -8,6 +8,7 @@ from scipy import ndimage
 from skimage.measure import find_contours
 
 from napari_ctxseg.config import FigureStyle
+from napari_ctxseg.errors import InputError
 from napari_ctxseg.figures.palette import PALETTES
 from tests.core.figure_files import (
     SHAPE,
@@ -227,6 +228,28 @@ def test_nothing_overlaps_or_leaves_the_page(folder, kind, width):
     legend = figure.legends[0].get_window_extent(renderer) if figure.legends else None
     for bar in bars:
         assert legend is None or bar.y0 >= legend.y1 - 1
+
+
+def test_tall_panels_stay_on_a_page(folder, tmp_path):
+    labels = np.zeros((2, 90, 12), np.uint8)
+    labels[0, 40:50, 2:9] = 1
+    save_nifti(tmp_path / "image.nii.gz", labels.astype(np.float32), (1, 1, 1))
+    save_nifti(tmp_path / "labels.nii.gz", labels, (1, 1, 1))
+    source = {"file": "labels.nii.gz", "name": "a rather long name of a file"}
+    figure = overlay(
+        tmp_path, reference=source, predictions=[source], panels="each", style={"width": 170}
+    ).figure
+    assert figure.get_size_inches()[1] * INCH <= 226
+    figure.canvas.draw()
+    boxes = [t.get_window_extent() for t in by_gid(figure, "title")]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
+    step = {round(a.get_position().width * 170 / 12, 6) for a in panels(figure)}
+    assert len(step) == 1
+
+
+def test_a_channel_that_is_not_there(folder):
+    with pytest.raises(InputError, match="channel: 3 is not in the image"):
+        overlay(folder, channel=3)
 
 
 # ---------------------------------------------------------------- zoom

@@ -79,16 +79,10 @@ class Scene:
         marks.show_image(axes, self._channel(), self.plane, self.view.window)
 
     def _channel(self) -> NDArray[Any]:
-        image = self.image
-        if not image.axes.startswith("c"):
-            return self.plane.cut(image.array)
-        if image.channels == COLOURS and self.channel is None:
-            return self.plane.cut(image.array)
-        if (self.channel or 0) >= len(image.channels):
-            raise InputError(
-                "channel", f"{self.channel} is not in the image", f"It has 0 to {len(image.channels) - 1}"
-            )
-        return self.plane.cut(image.array[self.channel or 0])
+        channels = self.image.channel_array
+        if self.image.channels == COLOURS and self.channel is None:
+            return self.plane.cut(channels)
+        return self.plane.cut(channels[self.channel or 0])
 
     def drawing(self, parts: Sequence[Part], handles: Sequence[Artist] = ()) -> Drawing:
         """Place parts, each with its zoomed one, on a sheet."""
@@ -196,7 +190,16 @@ def make_scene(
     masks: Sequence[NDArray[np.bool_]],
     channel: int | None = None,
 ) -> Scene:
-    """An image and what a view shows of it; `masks` as in `choose_plane`."""
+    """An image and what a view shows of it; `masks` as in `choose_plane`.
+
+    Raises
+    ------
+    InputError
+        If the image has no such slice, part or channel.
+    """
+    count = len(image.channel_array)
+    if channel is not None and channel >= count:
+        raise InputError("channel", f"{channel} is not in the image", f"It has 0 to {count - 1}")
     plane = choose_plane(view, image, masks)
     return Scene(image, plane, zoom_box(view, plane, masks), view, style, channel)
 

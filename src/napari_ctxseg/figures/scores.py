@@ -45,7 +45,7 @@ class Score:
 
 
 def read_scores(recipe: ScoresRecipe, sources: Sources) -> tuple[list[Score], str]:
-    """All scores of a recipe, and what a unit is: ``"cases"`` or ``"patients"``.
+    """All scores of a recipe, and what a unit is: ``"cases"``, ``"images"`` or ``"patients"``.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def read_scores(recipe: ScoresRecipe, sources: Sources) -> tuple[list[Score], st
         If a file does not hold scores, or none are left.
     """
     if recipe.report is not None:
-        scores, unit = _long_table(sources.path(recipe.report)), "patients"
+        scores, unit = _long_table(sources.path(recipe.report))
     else:
         scores = [s for name, path in recipe.scores.items() for s in evaluation(sources.path(path), name)]
         unit = "cases"
@@ -116,8 +116,8 @@ def _measures(values: Mapping[str, Any], path: Path) -> dict[str, float | None]:
     return found
 
 
-def _long_table(path: Path) -> list[Score]:
-    """Patients' means over seeds and cases, of ``report.csv``."""
+def _long_table(path: Path) -> tuple[list[Score], str]:
+    """Patients' means over seeds and cases, of ``report.csv``; ``"images"`` where nobody said which belong to a patient."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
@@ -135,10 +135,11 @@ def _long_table(path: Path) -> list[Score]:
                     each[name].append(float(row[name]))
     except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
         raise _foreign(path, "`ctxseg compare` (report.csv)") from error
+    unit = "images" if all(row.get("case") == row["patient"] for row in rows) else "patients"
     return [
         Score(*key, {name: math.fsum(v) / len(v) if v else None for name, v in values.items()}, lengths[key])
         for key, values in found.items()
-    ]
+    ], unit
 
 
 def of_measure(scores: Iterable[Score], measure: str) -> list[Score]:

@@ -133,8 +133,12 @@ def lay_out(rows: Sequence[Sequence[Panel]], style: FigureStyle, handles: Sequen
     legend_height = _legend(figure, style, handles) if style.legend and handles else 0.0
     slots = max(len(row) for row in rows)
     heights = [_row_height(row, slots, style) for row in rows]
+    room = max(HIGHEST - legend_height - GAP * (len(rows) - 1), 10.0)
+    heights = [height * min(1.0, room / sum(heights)) for height in heights]
     titles = _titles(rows, heights, style)
-    extras = [_title_height(t, style) + _bar_height(row, style) for t, row in zip(titles, rows, strict=True)]
+    extras = [
+        _title_height(t, row, style) + _bar_height(row, style) for t, row in zip(titles, rows, strict=True)
+    ]
     fixed = sum(extras) + GAP * (len(rows) - 1) + legend_height
     shrink = min(1.0, max(HIGHEST - fixed, 10.0) / sum(heights))
     heights = [height * shrink for height in heights]
@@ -143,9 +147,10 @@ def lay_out(rows: Sequence[Sequence[Panel]], style: FigureStyle, handles: Sequen
     top = total
     letters = iter(ascii_lowercase * 10 if style.letters else "")
     for row, names, height, extra in zip(rows, titles, heights, extras, strict=True):
-        head = _title_height(names, style)
+        head = _title_height(names, row, style)
         widths = [height / panel.aspect for panel in row]
-        left = (style.width - sum(widths) - GAP * (len(row) - 1)) / 2 if len(row) == slots else 0.0
+        # Where a row as long as the first would begin.
+        left = (style.width - sum(widths) - widths[0] * (slots - len(row)) - GAP * (slots - 1)) / 2
         for panel, name, width in zip(row, names, widths, strict=True):
             place = (left, top - head - height, width, height)
             letter = next(letters, "") if panel.letter else ""
@@ -173,9 +178,9 @@ def _titles(rows: Sequence[Sequence[Panel]], heights: Sequence[float], style: Fi
     ]
 
 
-def _title_height(names: Sequence[str], style: FigureStyle) -> float:
+def _title_height(names: Sequence[str], row: Sequence[Panel], style: FigureStyle) -> float:
     lines = max(name.count("\n") + 1 if name else 0 for name in names)
-    lines = max(lines, int(style.letters))
+    lines = max(lines, int(style.letters and any(panel.letter for panel in row)))
     return (lines * LINE + 0.35) * style.size * POINT if lines else 0.0
 
 
