@@ -56,6 +56,21 @@ def test_blocks_cover_a_volume(shape: tuple[int, ...], dims: int) -> None:
     assert done[-1] == 1.0
 
 
+@pytest.mark.parametrize(
+    ("first", "order"), [(0, [0, 8, 16]), (21, [16, 8, 0]), (11, [8, 0, 16]), (99, [16, 8, 0])]
+)
+def test_the_slice_in_sight_comes_first(first: int, order: list[int]) -> None:
+    image = torch.randn(1, 23, 10, 9)
+    blocks = [
+        (start, logits)
+        for start, logits, _ in logit_blocks(pointwise, image, Tiles(2, (8, 8)), first=first)
+        if logits is not None
+    ]
+    assert [start for start, _ in blocks] == order
+    joined = torch.cat([logits for _, logits in sorted(blocks, key=lambda block: block[0])], dim=1)
+    torch.testing.assert_close(joined, pointwise(image[None])[0], rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("side", [1, 5, 8, 17])
 def test_networks_take_any_size(dims: int, side: int) -> None:
