@@ -150,6 +150,16 @@ def test_all_labelled_images_are_trained_on(bench, path):
     lock_run(out).release()
 
 
+def test_methods_for_several_patients_are_offered(bench):
+    assert bench.session.facts().patients == 3, "p0 is open; p1 and p2 are labelled; p3 is for testing"
+    refine = {"folds": 2}
+    bench.session.config = bench.session.config.updated(method={"kind": "cr_gan", "refine": refine})
+    bench.paint()
+    assert bench.session.train_problem() == ""
+    bench.session.host = None
+    assert "patient" in bench.session.train_problem()
+
+
 def test_an_unlabelled_open_image_is_left_out(bench):
     bench.session.train()
     assert {case.name for case in bench.asked("train")[-1][2]} == {"p1", "p2"}

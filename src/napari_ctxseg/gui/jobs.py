@@ -40,6 +40,9 @@ class Host(Protocol):
     def labelled_elsewhere(self) -> bool:
         """Whether images that are not open hold labels to learn from."""
 
+    def patients(self) -> int:
+        """Patients with labels to learn from, those kept for validation among them."""
+
     def named(self, shot: lay.Snapshot) -> lay.Snapshot:
         """A snapshot under the image's own name, whatever its layer is called."""
 

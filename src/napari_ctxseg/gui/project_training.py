@@ -158,6 +158,15 @@ class ProjectTraining(ProjectResults):
         here = opened.name if opened is not None else ""
         return any(row.labelled and row.role == "train" for row in self.rows if row.name != here)
 
+    def patients(self) -> int:
+        """See `napari_ctxseg.gui.jobs.Host`."""
+        opened, project = self.workspace.opened, self._project
+        if project is None:
+            return 1
+        here = opened.name if opened is not None else ""
+        rows = [r for r in self.rows if r.role in ("train", "validation") and (r.labelled or r.name == here)]
+        return max(1, len({project.spec.entry(row.name).group for row in rows if row.name in project.names}))
+
     def next_run(self, slug: str) -> Path:
         """See `napari_ctxseg.gui.jobs.Host`."""
         assert self._project is not None

@@ -5,6 +5,7 @@ A running job works on a snapshot, so that layers may be renamed, edited or dele
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from napari_ctxseg.config.combinations import Facts
     from napari_ctxseg.engine.client import EngineClient
 
 
@@ -82,6 +84,11 @@ class Session(Predictions):
         self._job: Job | None = None
         self._then: Callable[[], None] | None = None
         self._steps = self._number = 0
+
+    def facts(self) -> Facts | None:
+        """What is known of the data; of a project all labelled patients count."""
+        found, host = super().facts(), self.host
+        return found if found is None or host is None else replace(found, patients=host.patients())
 
     def train_problem(self) -> str:
         """Why training cannot start now, in words for the person; empty if it can."""
