@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 FOLDERS = ("", "networks", "methods")
 
 
+@functools.cache  # the files are the package's own; the docks ask for all of them at each change
 def presets_of(kind: str) -> tuple[str, ...]:
     """Names of the presets that a kind of loss, network or method has, ours last."""
     if not re.fullmatch("[a-z0-9_]+", kind):

@@ -29,7 +29,7 @@ from napari_ctxseg.gui.panels import ClassPanel, LayerPanel
 from napari_ctxseg.gui.plot import CurveWidget
 from napari_ctxseg.gui.refined_panel import RefinedPanel
 from napari_ctxseg.gui.session import Session
-from napari_ctxseg.gui.timing import timed
+from napari_ctxseg.gui.timing import costs, timed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -193,7 +193,10 @@ class TrainDock(QWidget):
 
     @timed
     def _tick(self) -> None:
+        worked = costs.deducted
         self.session.tick()
+        if costs.deducted != worked:  # a layer was made: enough for one tick
+            return
         self.layer_panel.refresh()
         self.meter_panel.meter.tick()
         self.model_panel.describer.tick()
