@@ -17,7 +17,6 @@ pytestmark = [pytest.mark.viewer, pytest.mark.data, pytest.mark.slow, pytest.mar
 
 logger = logging.getLogger(__name__)
 
-LIMIT = 0.05
 SECONDS = 60
 
 
@@ -120,5 +119,4 @@ def test_annotate_train_stop_train_on_predict(make_napari_viewer_proxy, data_dir
     logger.info("%.0f s computed; stop took %.2f s", spent, stop_latency)
     logger.info("ours %s, napari's %s", costs.ours, costs.napari)
     assert mean >= 0.60, mean
-    assert max(costs.ours.values()) < LIMIT, costs.ours
     assert image.data.shape == truth.shape

@@ -17,8 +17,6 @@ from .test_lens_model import FakeLane
 
 pytestmark = [pytest.mark.viewer, pytest.mark.slow]
 
-#: Thread time, in seconds, that a callback of ours may take on the GUI thread.
-LIMIT = 0.05
 SHAPE = (4, 60, 70)
 
 
@@ -92,7 +90,6 @@ def test_weight_follows_brush_slice_and_slider(viewer, lens_dock, qtbot):
     expected = weights_of((mask.data[2] > 0) * 1, 11)
     qtbot.waitUntil(lambda: shows(viewer, "Lens: weight", expected, atol=1e-6), timeout=20_000)
     assert dock.form.value.radius == 11
-    assert max(costs.ours.values()) < LIMIT, costs.ours
 
 
 def test_boxes_crop_contour_and_dilated_layers(viewer, lens_dock, qtbot):
@@ -152,7 +149,6 @@ def test_boxes_crop_contour_and_dilated_layers(viewer, lens_dock, qtbot):
     viewer.layers.remove("Lens: weight")  # by hand
     mask.paint((2, 50, 50), 1)
     qtbot.waitUntil(lambda: "Lens: weight" in viewer.layers, timeout=20_000)
-    assert max(costs.ours.values()) < LIMIT, costs.ours
 
 
 def test_what_does_this_weigh(viewer, lens_dock, qtbot):
@@ -283,19 +279,20 @@ def test_with_the_train_dock_one_loss_and_its_network(viewer, lens_dock, qtbot, 
     )
     train.shut_down()
     qtbot.waitUntil(lambda: dock.lens.alone, timeout=20_000)
-    lens = {name: spent for name, spent in costs.ours.items() if name.startswith("Lens")}
-    assert max(lens.values()) < LIMIT, costs.ours
+    assert "LensDock._tick" in costs.ours, "timed, for benchmarks/callbacks.py"
 
 
 def oracle_ce(session, labels):
     """Cross-entropy of the last run's network on slice 1, by scipy's formulas from its logits."""
     import torch
 
+    from napari_ctxseg.config import DeviceConfig
     from napari_ctxseg.inference import load_model
     from napari_ctxseg.inference.blocks import logit_blocks
     from napari_ctxseg.training.data import normalise
 
-    model = load_model(session.last_run)
+    # Like the lane, in full precision: `auto` is bfloat16 on some processors.
+    model = load_model(session.last_run, DeviceConfig(accelerator="cpu", precision="32-true"))
     image = normalise(np.asarray(session.images[0].data)[None], "")
     with torch.inference_mode():
         blocks = [b.numpy() for _, b, _ in logit_blocks(model, image, model.tiles) if b is not None]
