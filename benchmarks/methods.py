@@ -88,7 +88,9 @@ def one(name: str, row: str, seed: int, steps: int) -> dict[str, Any]:
         labels = listing(folder / "train-labels.txt", train, "labels")
         # No images are kept from training: every row has the same steps and keeps its last weights.
         # One thread, so that cells may be made side by side: two threads each would wait for one another most of the time.
-        fixed = ["--set", "data.val=0", "--set", f"budget.val_every={steps}", "--set", "device.threads=1"]
+        # Full precision, because `auto` is bfloat16 on some processors: cells of several machines stand in one table.
+        fixed = ["--set", "data.val=0", "--set", f"budget.val_every={steps}"]
+        fixed += ["--set", "device.threads=1", "--set", "device.precision=32-true"]
         began = time.monotonic()
         words = [
             "train",

@@ -60,7 +60,9 @@ def one(seed: int, steps: int, first: str) -> dict[str, Any]:
     config = parse_config(
         {
             "data": data.model_dump(), "loss": "ce", "method": method, "seed": seed,
-            "patch": {"size": (128, 128), "batch": 8}, "budget": {"steps": steps},
+            "patch": {"size": (128, 128), "batch": 4}, "budget": {"steps": steps},
+            # As `methods.py`: cells may be made side by side, and `auto` is bfloat16 on some processors.
+            "device": {"threads": 1, "precision": "32-true"},
         }
     )  # fmt: skip
     began = time.monotonic()
