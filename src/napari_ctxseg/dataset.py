@@ -50,12 +50,14 @@ def find_files(places: Sequence[str], what: str = "images") -> list[Path]:
     Raises
     ------
     InputError
-        If a place holds nothing.
+        If a place does not exist or holds nothing.
     """
     files: list[Path] = []
     for place in places:
         found = list(_files_of(place))
         if not found:
+            if not place.startswith("@") and not glob.has_magic(place) and not Path(place).exists():
+                raise InputError(place, "does not exist", "Check the spelling of the path")
             raise InputError(
                 place, f"holds no {what}", f"Formats that can be read: {', '.join(io.SUPPORTED)}"
             )

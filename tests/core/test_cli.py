@@ -120,7 +120,7 @@ def test_errors_take_one_line(files: Path, run: Path, tmp_path: Path) -> None:
     images, labels = ("--images", files / "images"), ("--labels", files / "labels")
     for words, text in (
         (("train", "--images", tmp_path / "empty", *labels, "--out", tmp_path / "x"), "holds no images"),
-        (("train", *images, "--labels", tmp_path / "no", "--out", tmp_path / "x"), "holds no label files"),
+        (("train", *images, "--labels", tmp_path / "no", "--out", tmp_path / "x"), "does not exist"),
         (("train", *images, *labels, "--out", run), "not empty"),
         (("train", *images, *labels, "--out", tmp_path / "x", "--classes", "LV"), "NAME=VALUE"),
         (("train", *images, *labels, "--out", tmp_path / "x", "--classes", "a=9"), "no painted class"),
