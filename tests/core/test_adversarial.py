@@ -86,6 +86,24 @@ def gradients(trainer: AdversarialTrainer, monkeypatch: pytest.MonkeyPatch) -> l
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("dims", [2, 3])
+def test_mixed_precision(
+    name: str, dims: int, cases: list[Case], volumes: list[Case], tmp_path: Path
+) -> None:
+    """What `auto` means on most GPUs, and on some processors."""
+    device = {"accelerator": "cpu", "precision": "bf16-mixed", "threads": 1}
+    method = METHODS[name] | {"warm_up": 0.0}
+    config = build(method, dims, device=device, budget={"steps": 2, "val_every": 2})
+    steps = [
+        e for e in fit(config, cases if dims == 2 else volumes, tmp_path / "r") if isinstance(e, StepEnd)
+    ]
+    assert len(steps) == 2
+    for step in steps:
+        assert all(np.isfinite(value) for value in step.parts.values()), step.parts
+        assert step.parts["grad_adversarial"] > 0
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("dims", [2, 3])
 def test_the_adversarial_term_reaches_every_tensor_of_the_network(
     name: str, dims: int, cases: list[Case], volumes: list[Case], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,13 +157,13 @@ def test_norms_are_those_of_the_two_terms(cases: list[Case], monkeypatch: pytest
     """At the network's output: the weighted terms' gradients apart, and their sum is what reaches the network."""
     found: dict[str, Any] = {}
 
-    def watch(self: AdversarialTrainer, heads: Any, loss: Any, fooled: Any) -> dict[str, float]:
-        a = torch.autograd.grad(loss, heads[0], retain_graph=True)[0]
-        b = torch.autograd.grad(fooled, heads[0], retain_graph=True)[0]
-        expected = torch.autograd.grad(
-            loss + fooled, list(self._plain.parameters()), retain_graph=True, allow_unused=True
-        )
-        norms = original(self, heads, loss, fooled)
+    def watch(self: AdversarialTrainer, heads: Any, logits: Any, loss: Any, fooled: Any) -> dict[str, float]:
+        assert torch.equal(heads[0], logits[0])
+        a = torch.autograd.grad(loss, logits[0], retain_graph=True)[0]
+        b = torch.autograd.grad(fooled, logits[0], retain_graph=True)[0]
+        weights = list(self._plain.parameters())
+        expected = torch.autograd.grad(heads[0], weights, a + b, retain_graph=True)
+        norms = original(self, heads, logits, loss, fooled)
         found.update(a=float(a.norm()), b=float(b.norm()), **norms)
         for p, e in zip(self._plain.parameters(), expected, strict=True):
             torch.testing.assert_close(p.grad, e, rtol=1e-5, atol=1e-9)

@@ -96,7 +96,7 @@ def test_swapped_folds_are_refused(done: tuple[Path, list[Case], list[Any]]) -> 
     samples = collect({0: out / "fold1", 1: out / "fold2"})
     assert [s.name for s in samples] == [s.name for s in plan.train]
     for sample in samples:
-        model = load_model(out / f"fold{folds[sample.group] + 1}")
+        model = load_model(out / f"fold{folds[sample.group] + 1}", config.device)
         own = refine.probabilities(model, sample.image[:1])
         torch.testing.assert_close(sample.image[1:], own)
         torch.testing.assert_close(own.sum(dim=0), torch.ones(own.shape[1:]))
@@ -127,6 +127,14 @@ def test_one_patient_is_refused_before_anything_is_written(tmp_path: Path) -> No
     with pytest.raises(InputError, match="only one patient"):
         list(fit(build(), alone, tmp_path / "r"))
     assert not (tmp_path / "r").exists()
+
+
+def test_every_stage_in_mixed_precision(cases: list[Case], tmp_path: Path) -> None:
+    device = {"accelerator": "cpu", "precision": "bf16-mixed", "threads": 1}
+    list(fit(build(refine={"joint": 2}, device=device), cases, tmp_path / "r"))
+    model = load_model(tmp_path / "r")
+    assert model.thresholds is not None
+    assert all(torch.isfinite(p).all() for p in model.network.parameters())
 
 
 # ---------------------------------------------------------------- budget and events

@@ -185,7 +185,9 @@ def test_cr_gan(tmp_path: Path) -> None:
             samples = end.value
     torch.testing.assert_close(
         samples[0].image[1:],
-        refine.probabilities(load_model(out / f"fold{folds[samples[0].group] + 1}"), samples[0].image[:1]),
+        refine.probabilities(
+            load_model(out / f"fold{folds[samples[0].group] + 1}", config.device), samples[0].image[:1]
+        ),
     )
     trainer = refine.RefineTrainer(refine.refine_plan(plan, samples, config.budget), out / "first")
     before = {n: p.clone() for n, p in trainer._plain.named_parameters()}

@@ -400,6 +400,9 @@ from napari_ctxseg.project import LabelStore, SliceMarks
 def in_thread(work, done, failed):
     threading.Thread(target=work, daemon=True).start()
 
+def say(*words):  # in one write: a process killed between a line and its end would mix two lines
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+
 def paint(path):
     store = LabelStore.open(path)
     layer = ViewerModel().add_labels(store.read())
@@ -409,7 +412,7 @@ def paint(path):
     while True:  # the n-th stroke is one pixel of value n, and when it was made goes to the parent
         number += 1
         layer.paint((number % 8, number // 100 % 100, number % 100), number)
-        print(number, time.time(), flush=True)
+        say(number, time.time())
         for _ in range(3):
             autosave.tick()
             time.sleep(0.01)
@@ -418,10 +421,10 @@ ViewerModel().add_labels(np.zeros((2, 2), np.uint8))  # what takes long to load,
 for _ in range(int(sys.argv[2])):
     pid = os.fork()
     if not pid:
-        print("pid", os.getpid(), flush=True)
+        say("pid", os.getpid())
         paint(Path(sys.argv[1]))
     os.waitpid(pid, 0)
-    print("killed", time.time(), flush=True)
+    say("killed", time.time())
 """
 
 

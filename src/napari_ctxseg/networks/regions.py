@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from napari_ctxseg.config import RoiConfig
 
 
-@dataclass(frozen=True)
-class Regions:
+class Regions(NamedTuple):
     """What the local branch looks at, from the target, for real and predicted masks alike.
+
+    A tuple, because it is an argument of a network: in mixed precision Fabric looks into all of them, and refuses
+    frozen dataclasses.
 
     Attributes
     ----------

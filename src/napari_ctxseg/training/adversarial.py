@@ -69,12 +69,14 @@ class AdversarialTrainer(Trainer):
     def _learn(self, batch: Batch, lr: float, progress: float) -> Step:
         image, target = batch.image.to(self.device), batch.target.to(self.device)
         heads = self._heads(image, batch)
+        # Both terms are computed from copies of the logits that end the graph: so each one's gradient there is known apart.
+        logits = [head.detach().requires_grad_() for head in heads]
         seen = Seen(image, target, self._judge.regions(target, batch.spacing), batch.sequences)
         real = mask_of(target, self._classes, self._members)
-        masks = soft_masks(heads[0].float(), regions=self._members is not None)
+        masks = soft_masks(logits[0].float(), regions=self._members is not None)
         parts, notes = self._teach_judge(seen, real, masks.detach())
 
-        loss = self._loss_of(heads, target, batch) * self._method.loss_weight
+        loss = self._loss_of(logits, target, batch) * self._method.loss_weight
         if isinstance(self._method, CGanConfig) and self._method.l1_weight:
             loss = loss + self._method.l1_weight * _l1(masks, real, target)
         weight = self._method.adversarial_weight * self._ramp(progress)
@@ -83,7 +85,7 @@ class AdversarialTrainer(Trainer):
         self._judge.requires_grad_(True)
         total = loss + weight * fooled
         self._optimiser.zero_grad()
-        norms = self._backward(heads, loss, weight * fooled)
+        norms = self._backward(heads, logits, loss, weight * fooled)
         parts = {"loss": float(loss.detach()), "adversarial": float(fooled.detach()), **parts, **norms}
         return Step(self._apply(total), lr, parts, notes)
 
@@ -115,19 +117,26 @@ class AdversarialTrainer(Trainer):
             answer: Tensor = self.discriminator(mask, seen.image, seen.regions)
         return answer
 
-    def _backward(self, heads: list[Tensor], loss: Tensor, fooled: Tensor) -> dict[str, float]:
-        """Gradients of both terms at the network's output, then one pass back through the network for their sum."""
-        own = torch.autograd.grad(loss, heads, retain_graph=True, allow_unused=True)
-        (adversarial,) = torch.autograd.grad(fooled, heads[:1])
-        both = [
-            torch.zeros_like(head) if grad is None else grad for head, grad in zip(heads, own, strict=True)
-        ]
+    def _backward(
+        self, heads: list[Tensor], logits: list[Tensor], loss: Tensor, fooled: Tensor
+    ) -> dict[str, float]:
+        """Gradients of both terms at the network's output, then one pass back through the network for their sum.
+
+        With Fabric's own `backward`: in mixed precision it refuses any other way through a network that it has set up.
+        """
+        self._fabric.backward(loss, retain_graph=True)  # both terms share the masks
+        own = [torch.zeros_like(each) if each.grad is None else each.grad for each in logits]
+        for each in logits:
+            each.grad = None
+        self._fabric.backward(fooled)
+        adversarial = logits[0].grad
+        assert adversarial is not None
         norms = {
-            "grad_loss": math.sqrt(sum(float(grad.double().pow(2).sum()) for grad in both)),
+            "grad_loss": math.sqrt(sum(float(grad.double().pow(2).sum()) for grad in own)),
             "grad_adversarial": float(adversarial.double().norm()),
         }
-        both[0] = both[0] + adversarial
-        self._fabric.backward(_carrier(heads, both))
+        own[0] = own[0] + adversarial
+        self._fabric.backward(_carrier(heads, own))
         return norms
 
     def _ramp(self, progress: float) -> float:
