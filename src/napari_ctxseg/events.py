@@ -234,6 +234,13 @@ class CellDone(Event):
 
 
 @dataclass(frozen=True)
+class Reported(Event):
+    """The report of a comparison lies in its folder."""
+
+    path: str
+
+
+@dataclass(frozen=True)
 class CasePrepared(Event):
     """Files of a case of a recipe's data set are ready. `repeated`: they had been made before."""
 

@@ -25,7 +25,7 @@ from napari_ctxseg.engine.protocol import (
     read_event,
     why_ended,
 )
-from napari_ctxseg.engine.requests import MapsRequest, maps_message
+from napari_ctxseg.engine.requests import MapsRequest, compare_message, maps_message
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.events import Described, Event, JobDone, JobFailed, Note
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from napari_ctxseg.cases import Case
+    from napari_ctxseg.compare.plan import ComparePlan
     from napari_ctxseg.config import DeviceConfig, PredictConfig, RunConfig
     from napari_ctxseg.config.combinations import Facts
 
@@ -79,14 +80,14 @@ class EngineClient:
         self.threads = threads or spare_threads()
         self.lane: Lane = lane
         self.device = ""
+        self.go_on = "press Train to go on"  # what to do after a job's engine has died
         self.returncode: int | None = None
         self.state: State = "dead"
         self.log = Path()
         self._program = tuple(program)
         self._process: subprocess.Popen[bytes] | None = None
         self._job = self._asked = 0
-        self._was_ready = False
-        self._killed = False
+        self._was_ready = self._killed = False
         self._events: list[Message] = []
         self._left: list[Path] = []
         self._pipe = threading.Lock()  # jobs are begun off the GUI thread, the pipe is closed on it
@@ -221,6 +222,10 @@ class EngineClient:
         }
         message = {"type": "predict", "run": str(run.absolute()), "first": int(first), **plain}
         self._begin(lambda: {**message, "case": case_message(case, self._scratch)})
+
+    def compare(self, folder: Path, plan: ComparePlan | None = None, *, retry_failed: bool = False) -> None:
+        """Begin a comparison in a folder; without a plan go on with the one in it, where it stood."""
+        self._begin(lambda: compare_message(folder, plan, self.threads, retry_failed=retry_failed))
 
     def describe(self, config: RunConfig, facts: Facts) -> int:
         """Ask a ready engine what a training would need; returns the number that the answer carries."""
@@ -372,7 +377,7 @@ class EngineClient:
             remedy = "Reinstall napari-ctxseg."
             if again:
                 remedy = "A fresh engine is starting"
-                remedy += "; press Train to go on." if self.lane == "job" else "."
+                remedy += f"; {self.go_on}." if self.lane == "job" else "."
             events = [JobFailed(reason or f"The engine {why_ended(self.returncode)}.", remedy, str(self.log))]
         if again:
             self.start()

@@ -36,7 +36,7 @@ from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.events import Described, Event, JobDone, JobFailed, StepEnd
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 #: Seconds between the viewer's death and ours, at most: enough for the running step and a checkpoint.
 GRACE = 20.0
@@ -105,7 +105,7 @@ class Inbox:
         try:
             message = decode(line)
             kind = message["type"]
-            if kind in ("train", "predict", "maps", "describe"):
+            if kind in ("train", "predict", "compare", "maps", "describe"):
                 self.jobs.put(message)
             elif kind == "stop":
                 self._stopped_job = max(self._stopped_job, int(message["job"]))
@@ -228,6 +228,9 @@ class Worker:
                 Path(message["run"]), case, device=device, options=options, stop=stop, first=first
             )
             return
+        if message["type"] == "compare":
+            yield from _compare(message, stop)
+            return
         from napari_ctxseg.training import fit
 
         config = parse_config(message["config"])
@@ -244,6 +247,22 @@ class Worker:
     def _send(self, event: Event, job: int) -> None:
         if not self.inbox.orphaned.is_set():
             self.outbox.send(event_message(event, job, self.scratch))
+
+
+def _compare(message: Message, stop: Callable[[], bool]) -> Iterator[Event]:
+    """A comparison in a folder: a new one of the message's plan, or the folder's own, where it stood."""
+    from napari_ctxseg.compare.plan import parse_plan
+    from napari_ctxseg.compare.queue import CompareFolder
+    from napari_ctxseg.training.comparison import run_comparison
+
+    folder, given = CompareFolder(Path(message["folder"])), message.get("plan")
+    plan = folder.plan() if given is None else parse_plan(given)
+    device = plan.run.device
+    device = device.model_copy(update={"threads": device.threads or int(message["threads"])})
+    plan = plan.model_copy(update={"run": plan.run.model_copy(update={"device": device})})
+    yield from run_comparison(
+        plan, folder, resume=given is None, retry_failed=bool(message.get("retry_failed")), stop=stop
+    )
 
 
 def _sparse_steps(events: Iterator[Event]) -> Iterator[Event]:
