@@ -13,7 +13,7 @@ from napari_ctxseg.commands.evaluate import chosen as chosen_measures
 from napari_ctxseg.commands.settings import settings
 from napari_ctxseg.commands.train import stop_on_signal
 from napari_ctxseg.compare import writing
-from napari_ctxseg.compare.plan import ComparePlan, crossed, load_plan, parse_plan
+from napari_ctxseg.compare.plan import ComparePlan, crossed, load_plan, parse_plan, parse_sweep
 from napari_ctxseg.compare.queue import CompareFolder
 from napari_ctxseg.compare.report import short_table
 from napari_ctxseg.errors import InputError
@@ -93,7 +93,7 @@ def from_options(
         "physical": how.options.physical, "overlap": how.options.overlap,
     }  # fmt: skip
     values = {"run": base.model_dump(mode="json"), "variants": table, "measures": measures, **plain}
-    return parse_plan({**values, "sweep": dict(map(_sweep, sweeps))}, "comparison"), places["out"]
+    return parse_plan({**values, "sweep": dict(map(parse_sweep, sweeps))}, "comparison"), places["out"]
 
 
 def compare(
@@ -234,10 +234,3 @@ def _variant(text: str) -> dict[str, Any]:
             "Write 'dice, large patches: {patch.size: [256, 256]}'",
         )
     return {str(name): settings for name, settings in values.items()}
-
-
-def _sweep(text: str) -> tuple[str, list[Any]]:
-    field, sign, values = text.partition("=")
-    if not sign or not field.strip() or not _names(values):
-        raise InputError(f"--sweep {text}", "is not of the form a.b=v,w", "Write loss.radius=2,5,10")
-    return field.strip(), [yaml.safe_load(value) for value in _names(values)]

@@ -108,3 +108,11 @@ def stored_comparisons(parent: Path) -> list[Path]:
         except CtxsegError:
             continue
     return sorted(found, key=lambda path: path.name, reverse=True)
+
+
+def unfinished(path: Path) -> bool:
+    """Whether a stored comparison has runs that are still to be done and can be."""
+    try:
+        return any(row.state in ("waiting", "begun") for row in run_states(CompareFolder(path)))
+    except CtxsegError:
+        return False

@@ -9,6 +9,7 @@ from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QTabWidget, QVBoxLayout, QWidget
 
 from napari_ctxseg.engine.client import EngineClient
+from napari_ctxseg.gui.compare_dock import CompareDock
 from napari_ctxseg.gui.lens_dock import LensDock
 from napari_ctxseg.gui.preferences import preferences
 from napari_ctxseg.gui.project_dock import ProjectDock
@@ -155,4 +156,5 @@ TABS: tuple[Tab, ...] = (
     Tab("Train", lambda bench: bench.train_dock),
     Tab("Lens", lambda bench: LensDock(bench.viewer, bench.lens_engine)),
     Tab("Review", lambda bench: ReviewDock(bench.viewer)),
+    Tab("Compare", lambda bench: CompareDock(bench.viewer)),
 )
