@@ -133,3 +133,9 @@ def compare_message(
         "retry_failed": retry_failed,
         "threads": threads,
     }
+
+
+def figure_message(recipe: Path, out: Path | None, width: int) -> dict[str, Any]:
+    """The preview of a recipe, or its picture."""
+    written = None if out is None else str(out.absolute())
+    return {"type": "figure", "recipe": str(recipe.absolute()), "out": written, "width": int(width)}

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     Gather = Callable[[Path], tuple[ComparePlan, Sequence[Case] | None]]
 
 Phase = Literal["idle", "preparing", "running"]
-GO_ON = "press Resume to go on where it stood"
+GO_ON = "; press Resume to go on where it stood"
 
 
 class Comparing:
