@@ -9,6 +9,7 @@ import yaml
 from napari_ctxseg.commands import report
 from napari_ctxseg.config import figure_classes, figure_kind, parse_figure
 from napari_ctxseg.figures import ENDING, Sources, make_figure, needs_maps, read_recipe
+from napari_ctxseg.figures.examples import EXAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,40 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_ctxseg.config import Recipe
-
-#: What a recipe of each kind must name, to begin with.
-EXAMPLES: dict[str, dict[str, Any]] = {
-    "overlay": {"image": "image.nii.gz", "reference": "labels.nii.gz", "predictions": ["prediction.nii.gz"]},
-    "errors": {"image": "image.nii.gz", "reference": "labels.nii.gz", "prediction": "prediction.nii.gz"},
-    "probability": {"image": "image.nii.gz", "probability": "maps/image_probabilities_lesion.nii.gz"},
-    "loss_anatomy": {
-        "image": "image.nii.gz",
-        "labels": "labels.nii.gz",
-        "run": "run",
-        "style": {"width": 170},
-    },
-    "contour": {"labels": "labels.nii.gz"},
-    "refinement": {
-        "image": "image.nii.gz",
-        "name": "lesion",
-        "stage1": "maps/image_probabilities_lesion.nii.gz",
-        "fn": "maps/image_fn_lesion.nii.gz",
-        "fp": "maps/image_fp_lesion.nii.gz",
-        "style": {"width": 170},
-    },
-    "montage": {"image": "image.nii.gz", "labels": "labels.nii.gz", "style": {"width": 170}},
-    "boxplots": {"scores": {"Dice + CE": "dice_ce.json", "context CE": "context_ce.json"}},
-    "sweep": {"points": {5.0: "radius5.json", 10.0: "radius10.json"}, "label": "radius (px)"},
-    "table": {
-        "scores": {"Dice + CE": "dice_ce.json", "context CE": "context_ce.json"},
-        "style": {"width": 170},
-    },
-    "view": {
-        "arrays": "view.npz",
-        "layers": [{"name": "image", "array": "layer_0"}],
-        "field": [0, 0, 256, 256],
-    },
-}
 
 
 def example(kind: str) -> str:

@@ -1,4 +1,4 @@
-"""The dock "Workbench": project, training, Lens and Review as tabs of one dock, and below them what is saved."""
+"""The dock "Workbench": everything as tabs of one dock, and below them what is saved."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QTabWidget, QVBoxLayout, QWidget
 
 from napari_ctxseg.engine.client import EngineClient
 from napari_ctxseg.gui.compare_dock import CompareDock
+from napari_ctxseg.gui.figure_dock import FigureDock
 from napari_ctxseg.gui.lens_dock import LensDock
 from napari_ctxseg.gui.preferences import preferences
 from napari_ctxseg.gui.project_dock import ProjectDock
@@ -157,4 +158,5 @@ TABS: tuple[Tab, ...] = (
     Tab("Lens", lambda bench: LensDock(bench.viewer, bench.lens_engine)),
     Tab("Review", lambda bench: ReviewDock(bench.viewer)),
     Tab("Compare", lambda bench: CompareDock(bench.viewer)),
+    Tab("Figure", lambda bench: FigureDock(bench.viewer)),
 )
