@@ -7,6 +7,10 @@ import pytest
 
 from napari_ctxseg import dataset
 from napari_ctxseg.cases import group_of
+from napari_ctxseg.compare.cells import Outcome
+from napari_ctxseg.compare.plan import parse_plan
+from napari_ctxseg.compare.prepare import prepare, run_states, stored_comparisons, unfinished
+from napari_ctxseg.compare.queue import OWN_IMAGES, OWN_LABELS, CompareFolder
 from napari_ctxseg.config import DataConfig
 from napari_ctxseg.errors import InputError
 from napari_ctxseg.image import Image, plain_affine
@@ -92,3 +96,32 @@ def test_what_cannot_be_compared_says_what_to_do(tmp_path):
     made = Project.create(tmp_path / "b.ctxseg", classes={"LV": 1}, policy="scribbles")
     with made, pytest.raises(InputError, match="scribbles"):
         comparable(made, volumes=False)
+
+
+def test_a_comparison_with_its_own_data_can_be_moved(project, tmp_path):
+    found = comparable(project, volumes=False)
+    folder = CompareFolder(tmp_path / "before")
+    write_cases(found.cases, folder.path / OWN_IMAGES, folder.path / OWN_LABELS)
+    data = {
+        "images": [str(folder.path / OWN_IMAGES)],
+        "labels": [str(folder.path / OWN_LABELS)],
+        "classes": {"LV": 1},
+    }
+    plan = parse_plan(
+        {"run": {"data": data}, "variants": {"a": {"loss": "ce"}, "b": {"loss": "dice"}}, "folds": 2}
+    )
+    ready = prepare(plan, folder, resume=False)
+    assert [cell.variant for cell in ready.cells] == ["a", "b", "a", "b"]
+    assert {row.state for row in run_states(folder)} == {"waiting"}
+    folder.path.rename(tmp_path / "after")
+    moved = CompareFolder(tmp_path / "after")
+    again = prepare(moved.plan(), moved, resume=True)
+    assert [cell.key for cell in again.cells] == [cell.key for cell in ready.cells]
+    assert unfinished(moved.path)
+    moved.store(again.cells[0], Outcome(error="no memory"))
+    assert [row.state for row in run_states(moved)] == ["failed", "waiting", "waiting", "waiting"]
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "compare.yaml").write_text("[")
+    assert stored_comparisons(tmp_path) == [moved.path]
+    assert stored_comparisons(tmp_path / "none") == []
+    assert not unfinished(tmp_path / "damaged")
