@@ -29,7 +29,24 @@ if TYPE_CHECKING:
 
 #: Pictures of a report, in the order in which they are shown, and the pixels they are wide.
 PICTURES, WIDTH = ("boxes", "curves", "sweep"), 720
+#: Pixels that the first column of a table of results may take.
+FIRST = 130
 STATES = {"waiting": "waiting", "begun": "interrupted", "done": "done", "failed": "FAILED"}
+
+
+class Picture(QLabel):
+    """A picture as wide as its page; a click opens the file, which is larger."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.file: Path | None = None
+        self.setScaledContents(True)
+        self.setToolTip("Click to open the file.")
+
+    def mouseReleaseEvent(self, event: Any) -> None:
+        """Open the file with whatever shows pictures on this machine."""
+        if self.file is not None:
+            QDesktopServices.openUrl(QUrl.fromLocalFile(str(self.file)))
 
 
 class RunsPage(QWidget):
@@ -98,7 +115,7 @@ class ResultsPage(QWidget):
         self.worst = _table(["variant", "case", "value", "reference"])
         self.worst.setToolTip("Double-click opens the image.")
         self.worst.cellDoubleClicked.connect(lambda row, _: self._open(row))
-        self.pictures = {name: QLabel() for name in PICTURES}
+        self.pictures = {name: Picture() for name in PICTURES}
         self.open_folder = QPushButton("Open the report's folder")
         self.open_folder.setToolTip("report.md, .csv, .json, .tex, and the pictures as SVG and PNG.")
         self.open_folder.clicked.connect(lambda: self._open_folder())
@@ -162,7 +179,7 @@ class ResultsPage(QWidget):
                 return
             for name, image in images.items():
                 self.pictures[name].setPixmap(QPixmap.fromImage(image))
-                self.pictures[name].setScaledContents(True)
+                self.pictures[name].file = None if folder is None else folder / f"{name}.png"
                 self._fit(self.pictures[name])
                 self.pictures[name].show()
 
@@ -217,5 +234,11 @@ def _fill(table: QTableWidget, rows: Sequence[Sequence[str]], header: Sequence[s
             item = QTableWidgetItem(text)
             item.setToolTip(text)
             table.setItem(place, column, item)
+    columns = table.horizontalHeader()
+    if (
+        columns is not None and rows
+    ):  # long names must not push the numbers out of sight; the tooltip has them whole
+        columns.setSectionResizeMode(0, QHeaderView.ResizeMode.Interactive)
+        table.setColumnWidth(0, min(table.sizeHintForColumn(0) + 6, FIRST))
     line = table.fontMetrics().lineSpacing() + 10
     table.setFixedHeight(line * (min(len(rows), 8) + 2) + 6)

@@ -73,6 +73,7 @@ class Comparing:
         self.status = ""
         self.current: int | None = None  # row of the run under way
         self._share = 0.0  # of that run
+        self._first: tuple[float, float] | None = None  # its share and the time, when it was first heard of
         self._ask: Callable[[EngineClient], None] | None = None
         self._problem = ""  # why the job failed
         self._cell_begun = 0.0
@@ -103,9 +104,11 @@ class Comparing:
         spent = now - self._cell_begun
         each = sum(self._durations) / len(self._durations) if self._durations else None
         if each is None:
-            if self.current is None or self._share < 0.05:
+            share, since = self._first or (0.0, now)  # a run that is gone on with does not begin at 0
+            if self.current is None or self._share - share < 0.05:
                 return None
-            each = spent / self._share
+            each = (now - since) / (self._share - share)
+            spent = each * self._share
         rest = max(0.0, each - spent) if self.current is not None else 0.0
         waiting = self.missing - (self.current is not None)
         return rest + waiting * each
@@ -251,12 +254,14 @@ class Comparing:
     def _on_event(self, event: Event) -> None:
         match event:
             case CellStarted():
-                self.current, self._share = event.number - 1, 0.0
+                self.current, self._share, self._first = event.number - 1, 0.0, None
                 self._cell_begun = time.monotonic()
                 self._set_row(event.number - 1, "begun")
                 self.status = f"{event.variant}, fold {event.fold}, seed {event.seed}: training"
             case StepEnd():
                 self._share = event.step / event.steps if event.steps else self._share
+                if self._first is None:
+                    self._first = (self._share, time.monotonic())
             case RunFinished():
                 if not event.stopped and self.current is not None:
                     row = self.rows[self.current]
