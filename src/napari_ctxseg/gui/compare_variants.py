@@ -66,12 +66,11 @@ class VariantList(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.section)
-        for name, (title, union, hidden) in SECTIONS.items():
+        for name, (title, _, _) in SECTIONS.items():
             self.section.addItem(f"{title} to add:", name)
-            form = ConfigForm(union, start_of(kinds_of(union)[0]), title, hidden, self)
-            form.setVisible(not self.forms)
-            self.forms[name] = form
-            column.addWidget(form)
+        self._place = QVBoxLayout()
+        column.addLayout(self._place)
+        self._show_form()
         self.section.setToolTip("In what a variant differs; all else is as in the tab Train, or the default.")
         self.section.currentIndexChanged.connect(self._show_form)
         self.add, self.remove = QPushButton("Add"), QPushButton("Remove")
@@ -104,8 +103,15 @@ class VariantList(QWidget):
         column.addWidget(self.sweep)
 
     def _show_form(self, *_: object) -> None:
+        """Bring the section's form to the front; it is made when it is first looked at."""
+        section = self.section.currentData()
+        if section not in self.forms:
+            title, union, hidden = SECTIONS[section]
+            form = ConfigForm(union, start_of(kinds_of(union)[0]), title, hidden, self)
+            self.forms[section] = form
+            self._place.addWidget(form)
         for name, form in self.forms.items():
-            form.setVisible(name == self.section.currentData())
+            form.setVisible(name == section)
 
     def add_variant(self) -> None:
         """Put what the shown form says on the list."""

@@ -189,8 +189,8 @@ class Comparing:
             self.stopping, self.status = True, "Pausing: the running step ends and its state is saved ..."
             self.engine.stop()
         else:  # it has not begun yet
-            self._ask = None
-            self._end("Paused before it began. Resume goes on.")
+            known = self.folder is not None and (self.folder / PLAN).is_file()
+            self._end("Paused before it began. Resume goes on." if known else "Given up before it began.")
         self.changed.emit()
 
     def look(self, folder: Path | None) -> None:
