@@ -213,6 +213,92 @@ def workbench_pictures(out, steps):
     pump(0.5)
 
 
+def docks_project(subjects):
+    """A project of completely labelled subjects, open in the workbench of a fresh viewer."""
+    import napari
+
+    from napari_ctxseg.phantom import make_phantom
+    from napari_ctxseg.project import Project
+
+    cases = make_phantom(subjects=subjects, seed=1)
+    folder = Path(tempfile.mkdtemp(prefix="docks-")) / "heart.ctxseg"
+    with Project.create(folder, classes={"left ventricle": 1, "myocardium": 2}) as project:
+        for case in cases:
+            project.add_array(case.image, case.name)
+            project.import_labels(case.name, case.labels, complete=True)
+    viewer = napari.Viewer()
+    viewer.window.resize(1280, 800)
+    _, bench = viewer.window.add_plugin_dock_widget("napari-ctxseg", "Workbench")
+    workspace = bench.project_dock.workspace
+    workspace.open(folder, cases[0].name)
+    pump(60, lambda: workspace.opened is not None and workspace.saving[0] == "saved")
+    return viewer, bench
+
+
+def tab_of(bench, title):
+    """Bring a tab to the front."""
+    bench.tabs.setCurrentIndex([bench.tabs.tabText(n) for n in range(bench.tabs.count())].index(title))
+    return bench.tabs.currentWidget()
+
+
+def compare_pictures(out, steps):
+    """Two losses on six subjects: plan, queue, result."""
+    from napari_ctxseg.config import parse_loss
+
+    viewer, bench = docks_project(6)
+    dock = tab_of(bench, "Compare")
+
+    def picture(name):
+        pump(1)
+        viewer.window.screenshot(str(out / f"{name}.png"), canvas_only=False, flash=False)
+
+    pump(20, lambda: len(dock.plan.offer.images) == 6)
+    variants = dock.plan.variants
+    for loss in ("dice_ce", {"kind": "dilated_balanced_ce", "radius": 8, "unit": "px"}):
+        variants.forms["loss"].set_value(parse_loss(loss))
+        variants.add.click()
+    dock.plan.unit.setCurrentText("steps")
+    dock.plan.amount.setValue(steps)
+    dock.plan.folds.setValue(2)
+    picture("compare-plan")
+    dock.start.click()
+    pump(
+        1200, lambda: any(row.state == "done" for row in dock.comparing.rows) and dock.comparing._share > 0.4
+    )
+    picture("compare-runs")
+    pump(3600, lambda: dock.comparing.phase == "idle")
+    pump(20, lambda: dock.results.pictures["curves"].isVisible())
+    picture("compare-results")
+    viewer.close()
+    pump(0.5)
+
+
+def figure_pictures(out):
+    """A figure from what the viewer shows: annotation and a prediction, a zoomed part, and the picture itself."""
+    viewer, bench = docks_project(1)
+    labels = bench.project_dock.workspace.opened.labels
+    place = {name: getattr(labels, name) for name in ("scale", "translate", "units")}
+    guess = viewer.add_labels(np.roll(np.asarray(labels.data), 3, axis=2), name="prediction", **place)
+    guess.colormap, guess.contour = labels.colormap, 2
+    viewer.scene.camera.zoom *= 1.5
+    dock = tab_of(bench, "Figure")
+    dock.zoom.draw()
+    dock.zoom.layer.add_rectangles(np.array([[95, 100], [95, 145], [140, 145], [140, 100]], float))
+    viewer.layers.selection.active = labels
+    dock.view_panel.panels.setCurrentIndex(1)
+    pump(60, lambda: dock.making.picture is not None and not dock.making.busy)
+    pump(2)
+    viewer.window.screenshot(str(out / "figure-dock.png"), canvas_only=False, flash=False)
+    made = Path(tempfile.mkdtemp(prefix="figure-")) / "figure.png"
+    dock.style_panel.form.editor("width").value = 120.0
+    dock.style_panel.form.editor("dpi").value = 150
+    dock.save_to(made)
+    pump(60, lambda: "Saved" in dock.making.status)
+    (out / "figure-from-viewer.png").write_bytes(made.read_bytes())
+    viewer.close()
+    pump(0.5)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=2.0)
@@ -228,6 +314,12 @@ def main():
     args.out.mkdir(parents=True, exist_ok=True)
     if args.only.startswith("workbench"):
         workbench_pictures(args.out, args.steps or 300)
+        return
+    if args.only.startswith("compare"):
+        compare_pictures(args.out, args.steps or 200)
+        return
+    if args.only.startswith("figure"):
+        figure_pictures(args.out)
         return
     import napari
 
@@ -298,6 +390,8 @@ def main():
     pump(0.5)
     if not args.only:
         workbench_pictures(args.out, args.steps or 300)
+        compare_pictures(args.out, args.steps or 200)
+        figure_pictures(args.out)
 
 
 if __name__ == "__main__":

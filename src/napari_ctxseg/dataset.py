@@ -229,6 +229,13 @@ def read_cases(pairs: Sequence[Pair], data: DataConfig) -> list[Case]:
     return [read_case(pair, data) for pair in pairs]
 
 
+def absolute(places: Sequence[str]) -> tuple[str, ...]:
+    """Places that still hold when work goes on from another folder."""
+    return tuple(
+        f"@{Path(p[1:]).absolute()}" if p.startswith("@") else str(Path(p).absolute()) for p in places
+    )
+
+
 def training_cases(data: DataConfig) -> list[Case]:
     """Find, pair and read everything that a configuration names.
 

@@ -234,6 +234,23 @@ class CellDone(Event):
 
 
 @dataclass(frozen=True)
+class Reported(Event):
+    """The report of a comparison lies in its folder."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class FigureDrawn(Event):
+    """A figure: pixels of its preview, shape ``(h, w, 3)``, or the files that were written, with the recipe beside them."""
+
+    picture: NDArray[Any] | None = None
+    files: tuple[str, ...] = ()
+    recipe: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class CasePrepared(Event):
     """Files of a case of a recipe's data set are ready. `repeated`: they had been made before."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -371,6 +372,49 @@ def test_a_view_is_kept_and_made_again(tmp_path):
     assert first.files[0].read_bytes() == again.files[0].read_bytes()
     with np.load(tmp_path / "v.npz", allow_pickle=False) as arrays:
         assert {name: arrays[name].shape for name in arrays} == {f"layer_{i}": (6, 8) for i in range(3)}
+
+
+def test_a_view_in_panels_with_a_part_drawn_larger(tmp_path):
+    view, image, _ = a_view(caption="all")
+    recipe = view_recipe(view, tmp_path / "v.npz", FigureStyle(width=100, dpi=254))
+    zoom = (12.0, 21.5, 16.0, 24.5)  # rows 1.5 to 3.5, columns 2 to 5 of the layers
+    made = draw(recipe.model_copy(update={"panels": "each", "zoom": zoom}), Sources(tmp_path))
+    every = panels(made.figure)
+    assert [text.get_text() for text in by_gid(made.figure, "title")] == ["image", "paint", "rim"]
+    assert len(every) == 6
+    lights = [np.asarray(by_gid(axes, "image")[0].get_array()) for axes in every]
+    assert len({light.shape for light in lights[:3]}) == 1
+    assert not lights[0][..., 0].any(), "the first panel shows the image alone"
+    assert lights[1][..., 0].any()
+    height, width = lights[3].shape[:2]
+    assert height / width == pytest.approx(4 / 3, rel=0.01)
+    assert lights[3][height // 2, width // 2] == pytest.approx((0, image[2, 2, 3], 0), abs=0.03)
+    assert len(by_gid(every[0], "zoom_frame")) == 2
+    assert not by_gid(every[3], "zoom_frame")
+    assert [bool(by_gid(axes, "scale_bar")) for axes in every] == [True, False, False, True, False, False]
+    one = draw(recipe.model_copy(update={"zoom": zoom}), Sources(tmp_path))
+    assert len(panels(one.figure)) == 2
+    with pytest.raises(InputError, match=r"zoom.*is empty"):
+        draw(recipe.model_copy(update={"zoom": (12.0, 21.5, 12.0, 24.5)}), Sources(tmp_path))
+
+
+def test_colours_of_a_view_for_colour_blind_people(tmp_path):
+    view, _, _ = a_view()
+    layers = [
+        dataclasses.replace(view.layers[1], labels={1: "#ff0000", 9: "#E69F00"}),
+        dataclasses.replace(view.layers[2], labels={1: "#ff0000", 9: "#00ff00"}),
+    ]
+    style = FigureStyle(palette="colour_blind", dpi=60)
+    recipe = view_recipe(View(layers, view.field), tmp_path / "v.npz", style)
+    made = draw(recipe, Sources(tmp_path))
+    (axes,) = panels(made.figure)
+    # The orange is of the palette and stays; red and green become other colours of it, red the same in both layers.
+    assert set(contours_of(axes)) == {"#56b4e9", "#009e73"}
+    light = np.asarray(by_gid(axes, "image")[0].get_array())
+    seen = {
+        tuple(np.round(colour * 2 * 255).astype(int)) for colour in np.unique(light.reshape(-1, 3), axis=0)
+    }
+    assert seen == {(0, 0, 0), (0x56, 0xB4, 0xE9), (0xE6, 0x9F, 0x00)}
 
 
 def test_additive_layers_add_their_light(tmp_path):

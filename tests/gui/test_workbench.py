@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from qtpy.QtWidgets import QMessageBox
 
 from napari_ctxseg.events import JobDone, RunFinished, StepEnd
 from napari_ctxseg.gui import project_dock as module
+from napari_ctxseg.gui import workbench
 from napari_ctxseg.gui.recent import recent_projects
 from napari_ctxseg.gui.timing import costs
 from napari_ctxseg.gui.workbench import TABS, Workbench
@@ -267,3 +270,22 @@ def test_preferences_are_read_from_naparis_settings(plugin_settings, npe2pm):
         found.engine.threads = 3
         found.engine.device = "cpu"
         assert preferences() == Preferences("cpu", 3, 0.25)
+
+
+def test_what_is_slow_to_import_is_not_imported_on_the_gui_thread():
+    code = (
+        "import sys, napari_ctxseg.gui.workbench\n"
+        "print([name for name in ('matplotlib', 'scipy.stats', 'torch') if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_tabs_that_are_slow_to_import_come_when_they_are_there(bench, viewer, qtbot):
+    bench._load = workbench._Loading(bench._loaded)
+    bench._load.done = False
+    index = [tab.title for tab in TABS].index("Compare")
+    bench.tabs.setCurrentIndex(index)
+    assert bench.tabs.currentWidget().text() == "Loading ..."
+    qtbot.waitUntil(lambda: hasattr(bench.tabs.currentWidget(), "comparing"), timeout=60_000)
+    assert bench.tabs.currentIndex() == index

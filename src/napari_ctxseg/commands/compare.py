@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from napari_ctxseg import dataset
-from napari_ctxseg.atomic import write_bytes_atomic
-from napari_ctxseg.cases import class_table
 from napari_ctxseg.commands import report as printed
 from napari_ctxseg.commands.evaluate import chosen as chosen_measures
 from napari_ctxseg.commands.settings import settings
-from napari_ctxseg.commands.train import absolute, stop_on_signal
-from napari_ctxseg.compare.cells import cells_of, fingerprint, groups_of
-from napari_ctxseg.compare.figures import draw_figures
-from napari_ctxseg.compare.plan import ComparePlan, crossed, load_plan, parse_plan
-from napari_ctxseg.compare.queue import CompareFolder, run_queue
-from napari_ctxseg.compare.report import latex, long_csv, make_report, markdown, short_table
-from napari_ctxseg.compare.results import Results
+from napari_ctxseg.commands.train import stop_on_signal
+from napari_ctxseg.compare import writing
+from napari_ctxseg.compare.plan import ComparePlan, crossed, load_plan, parse_plan, parse_sweep
+from napari_ctxseg.compare.queue import CompareFolder
+from napari_ctxseg.compare.report import short_table
 from napari_ctxseg.errors import InputError
 from napari_ctxseg.events import CellDone, CellStarted, Event, RunFinished, StepEnd
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from napari_ctxseg.compare.cells import Cell
@@ -99,7 +93,7 @@ def from_options(
         "physical": how.options.physical, "overlap": how.options.overlap,
     }  # fmt: skip
     values = {"run": base.model_dump(mode="json"), "variants": table, "measures": measures, **plain}
-    return parse_plan({**values, "sweep": dict(map(_sweep, sweeps))}, "comparison"), places["out"]
+    return parse_plan({**values, "sweep": dict(map(parse_sweep, sweeps))}, "comparison"), places["out"]
 
 
 def compare(
@@ -142,61 +136,41 @@ def carry_out(
     CtxsegError
         If data, settings or folder do not allow it.
     """
-    data = plan.run.data
-    data = data.model_copy(update={"images": absolute(data.images), "labels": absolute(data.labels)})
-    plan = plan.model_copy(update={"run": plan.run.updated(data=data)})
-    pairs = dataset.training_pairs(data)
-    digest = fingerprint(pairs)
-    if resume and plan.data_sha256 and digest != plan.data_sha256:
-        raise InputError(
-            folder.path,
-            "the images or labels have changed since this comparison began",
-            "Put the old files back, or begin a new comparison",
-        )
-    plan = plan.model_copy(update={"data_sha256": digest})
-    cells = cells_of(plan, pairs)
-    cases = {case.name: case for case in dataset.read_cases(pairs, data)}
-    class_table(list(cases.values()), data)  # instance ids are refused now, not by every run
-    folder.create(plan, resume=resume)
-    from napari_ctxseg.training.cell import cell_runner
+    from napari_ctxseg.training.comparison import run_cells
 
     with stop_on_signal() as stop:
-        events = run_queue(folder, cells, cell_runner(cases), stop=stop, retry_failed=retry_failed)
-        _follow(events, len(cells), as_json)
+        events = run_cells(plan, folder, resume=resume, retry_failed=retry_failed, stop=stop)
+        cells = _follow(events, as_json)
         stopped = stop()
     return cells, stopped
 
 
 def write_report(out: Path, *, cells: Sequence[Cell] | None = None, as_json: bool = False) -> dict[str, Any]:
-    """Write ``report.md``, ``.json``, ``.csv``, ``.tex`` and the figures from what is done, and print the result.
+    """Write the report from what is done, see `napari_ctxseg.compare.writing`, and print the result.
 
     Raises
     ------
     CtxsegError
         If the folder holds no comparison, or a stored run is damaged.
     """
-    folder = CompareFolder(out)
-    plan = folder.plan()
-    if cells is None:
-        cells = cells_of(plan, dataset.training_pairs(plan.run.data))
-    names = dict.fromkeys(name for cell in cells for name in (*cell.train, *cell.test))
-    records = {cell.key: record for cell in cells if (record := folder.record(cell)) is not None}
-    results = Results(plan, cells, records, groups_of(list(names), plan.run.data.group))
-    report = make_report(results)
-    figures = draw_figures(report, out)
-    for name, text in {
-        "report.json": json.dumps(report, indent=1, allow_nan=False) + "\n",
-        "report.csv": long_csv(results),
-        "report.tex": latex(report),
-        "report.md": markdown(report, figures),
-    }.items():
-        write_bytes_atomic(out / name, text.encode())
+    report = writing.write_report(out, cells)
     _show(report, out, as_json)
     return report
 
 
-def _follow(events: Iterable[Event], total: int, as_json: bool) -> None:
-    """Show the queue: one bar over all runs, a line for each that ends."""
+def _follow(events: Generator[Event, None, list[Cell]], as_json: bool) -> list[Cell]:
+    """Show the queue, and return what its generator returns."""
+    cells: list[Cell] = []
+
+    def each() -> Iterator[Event]:
+        cells.extend((yield from events))
+
+    _show_queue(each(), as_json)
+    return cells
+
+
+def _show_queue(events: Iterable[Event], as_json: bool) -> None:
+    """One bar over all runs, a line for each that ends."""
     if as_json:
         for event in events:
             printed.print_json(printed.event_record(event))
@@ -204,18 +178,18 @@ def _follow(events: Iterable[Event], total: int, as_json: bool) -> None:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task("comparing", total=total)
+        task = bar.add_task("comparing", total=None)
         done, name = 0, ""
         for event in events:
             if isinstance(event, CellStarted):
                 done, name = event.number - 1, f"{event.variant}, fold {event.fold}, seed {event.seed}"
-                bar.update(task, completed=done, description=name)
+                bar.update(task, total=event.total, completed=done, description=name)
             elif isinstance(event, StepEnd):
                 bar.update(task, completed=done + (event.step / event.steps if event.steps else 0))
             elif isinstance(event, RunFinished) and not event.stopped:
                 bar.update(task, description=f"{name}: predicting")
             elif isinstance(event, CellDone):
-                bar.update(task, completed=event.number)
+                bar.update(task, total=event.total, completed=event.number)
                 if event.error or not event.repeated:
                     what = f"failed: {event.error}" if event.error else "done"
                     console.print(
@@ -260,10 +234,3 @@ def _variant(text: str) -> dict[str, Any]:
             "Write 'dice, large patches: {patch.size: [256, 256]}'",
         )
     return {str(name): settings for name, settings in values.items()}
-
-
-def _sweep(text: str) -> tuple[str, list[Any]]:
-    field, sign, values = text.partition("=")
-    if not sign or not field.strip() or not _names(values):
-        raise InputError(f"--sweep {text}", "is not of the form a.b=v,w", "Write loss.radius=2,5,10")
-    return field.strip(), [yaml.safe_load(value) for value in _names(values)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_ctxseg import dataset
@@ -15,6 +14,7 @@ from napari_ctxseg.events import Described, Note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from napari_ctxseg.cases import Case
     from napari_ctxseg.events import Event
@@ -57,7 +57,10 @@ def train(config: RunConfig | None, out: Path, *, resume: bool, as_json: bool) -
     from napari_ctxseg.training import fit
 
     data = config.data.model_copy(
-        update={"images": absolute(config.data.images), "labels": absolute(config.data.labels)}
+        update={
+            "images": dataset.absolute(config.data.images),
+            "labels": dataset.absolute(config.data.labels),
+        }
     )
     with stop_on_signal() as stop:
         events = fit(config.updated(data=data), cases, out, stop=stop, resume=resume)
@@ -79,10 +82,3 @@ def needs_first(config: RunConfig, cases: Sequence[Case], events: Iterator[Event
     if not answer.problem:
         yield Note(answer.sentence())
     yield from events
-
-
-def absolute(places: Sequence[str]) -> tuple[str, ...]:
-    """Places that still hold when the run is resumed from another folder."""
-    return tuple(
-        f"@{Path(p[1:]).absolute()}" if p.startswith("@") else str(Path(p).absolute()) for p in places
-    )

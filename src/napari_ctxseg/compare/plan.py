@@ -202,6 +202,21 @@ def parse_plan(values: Mapping[str, Any], where: str = "plan") -> ComparePlan:
     return plan
 
 
+def parse_sweep(text: str) -> tuple[str, list[Any]]:
+    """Field and values of ``loss.radius=2,5,10``.
+
+    Raises
+    ------
+    InputError
+        If it is not of this form.
+    """
+    field, sign, values = text.partition("=")
+    points = [value.strip() for value in values.split(",") if value.strip()]
+    if not sign or not field.strip() or not points:
+        raise InputError(f"sweep {text}", "is not of the form a.b=v,w", "Write loss.radius=2,5,10")
+    return field.strip(), [yaml.safe_load(value) for value in points]
+
+
 def swept(plan: ComparePlan, field: str, values: Sequence[Any]) -> ComparePlan:
     """Every variant that has a field once for each value of it; variants without the field stay as they are.
 

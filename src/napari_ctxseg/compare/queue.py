@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     Runner = Callable[[Cell, Path, Callable[[], bool]], Generator[Event, None, Outcome | None]]
 
 PLAN = "compare.yaml"
+#: Images and labels, where a comparison has its own copies: found in the folder, wherever that was moved to.
+OWN_IMAGES, OWN_LABELS = "data/images", "data/labels"
 
 
 class CompareFolder:
@@ -54,7 +56,7 @@ class CompareFolder:
             If the folder holds something else, another plan, or cannot be written to.
         """
         there = (self.path / PLAN).is_file()
-        if not resume and self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if not resume and self.path.exists() and (not self.path.is_dir() or self._taken()):
             hint = "use --resume to go on" if there else "name a new folder"
             raise InputError(self.path, "is there already and not empty", f"Name a new folder, or {hint}")
         if resume and not there:
@@ -71,6 +73,10 @@ class CompareFolder:
         text = yaml.safe_dump(plan.model_dump(mode="json"), sort_keys=False)
         write_bytes_atomic(self.path / PLAN, text.encode())
 
+    def _taken(self) -> bool:
+        """Whether there is anything but a comparison's own images and labels."""
+        return any(path.name != OWN_IMAGES.split("/")[0] for path in self.path.iterdir())
+
     def plan(self) -> ComparePlan:
         """The stored plan.
 
@@ -81,7 +87,12 @@ class CompareFolder:
         """
         if not (self.path / PLAN).is_file():
             raise InputError(self.path, "holds no comparison", "Make one with `ctxseg compare --out`")
-        return load_plan(self.path / PLAN)
+        plan = load_plan(self.path / PLAN)
+        images, labels = self.path.absolute() / OWN_IMAGES, self.path.absolute() / OWN_LABELS
+        if not images.is_dir():
+            return plan
+        data = plan.run.data.model_copy(update={"images": (str(images),), "labels": (str(labels),)})
+        return plan.model_copy(update={"run": plan.run.updated(data=data)})
 
     def record(self, cell: Cell) -> dict[str, Any] | None:
         """What is stored of a cell, or None.

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from napari_ctxseg.config.base import Config
+from napari_ctxseg.config.base import ADVANCED, Config
 
 PictureFormat = Literal["png", "svg", "pdf"]
 Box = tuple[int, int, int, int]
@@ -36,15 +36,28 @@ class FigureStyle(Config):
         "DejaVu Sans",
         title="Font",
         description="A family that this machine has; matplotlib brings DejaVu Sans.",
+        json_schema_extra=ADVANCED,
     )
     palette: Literal["papers", "colour_blind"] = Field(
         "papers",
         title="Colours",
         description="papers: false positives red, false negatives blue, reference green. colour_blind: Okabe and Ito's.",
     )
-    line: float = Field(1.0, gt=0, le=10, title="Contours", description="Width of contours in pt.")
+    line: float = Field(
+        1.0,
+        gt=0,
+        le=10,
+        title="Contours",
+        description="Width of contours in pt.",
+        json_schema_extra=ADVANCED,
+    )
     titles: bool = Field(True, title="Titles", description="A title above each panel.")
-    letters: bool = Field(False, title="Panel letters", description="a, b, c ... before the titles.")
+    letters: bool = Field(
+        False,
+        title="Panel letters",
+        description="a, b, c ... before the titles.",
+        json_schema_extra=ADVANCED,
+    )
     legend: bool = Field(True, title="Legend", description="Names of the colours below the panels.")
     scale_bar: bool = Field(
         True,
@@ -58,12 +71,14 @@ class FigureStyle(Config):
         True,
         title="Orientation",
         description="L, R, A, P, S, I at the edges, where the file says how the body lies.",
+        json_schema_extra=ADVANCED,
     )
     columns: int | None = Field(
         None,
         ge=1,
         title="Columns",
         description="Panels in a row. Left empty: as many as stay at least 25 mm wide.",
+        json_schema_extra=ADVANCED,
     )
     formats: tuple[PictureFormat, ...] = Field(
         ("png",), min_length=1, title="Formats", description="png, svg, pdf; several at once."

@@ -286,6 +286,16 @@ class ViewFigure(Recipe):
         None, title="Letters", description="Orientation at left, right, top and bottom."
     )
     caption: str = Field("", title="Title", description="Above the panel.")
+    panels: Literal["one", "each"] = Field(
+        "one",
+        title="Panels",
+        description="one: as it was seen. each: the images alone, then with each labels layer, which gives the title.",
+    )
+    zoom: tuple[float, float, float, float] | None = Field(
+        None,
+        title="Zoom",
+        description="Top, left, bottom, right in world coordinates of a part that is also drawn larger.",
+    )
 
 
 FigureConfig = Annotated[

@@ -25,7 +25,7 @@ from napari_ctxseg.engine.protocol import (
     read_event,
     why_ended,
 )
-from napari_ctxseg.engine.requests import MapsRequest, maps_message
+from napari_ctxseg.engine.requests import MapsRequest, compare_message, figure_message, maps_message
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.events import Described, Event, JobDone, JobFailed, Note
 
@@ -33,11 +33,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from napari_ctxseg.cases import Case
+    from napari_ctxseg.compare.plan import ComparePlan
     from napari_ctxseg.config import DeviceConfig, PredictConfig, RunConfig
     from napari_ctxseg.config.combinations import Facts
 
 State = Literal["starting", "ready", "busy", "dead"]
-Lane = Literal["job", "maps"]
+Lane = Literal["job", "maps", "figures"]
 Message = dict[str, Any]
 
 WORKER = ("-m", "napari_ctxseg.engine.worker")
@@ -69,8 +70,8 @@ class EngineClient:
     program : sequence of str
         What the interpreter runs; tests give a program of their own.
     lane : str
-        ``"job"`` trains and predicts, one job at a time. ``"maps"`` computes what a loss sees, on the CPU; the newest
-        request wins.
+        ``"job"`` trains and predicts, one job at a time. ``"maps"`` computes what a loss sees, on the CPU, and
+        ``"figures"`` draws recipes; the newest request wins.
     """
 
     def __init__(
@@ -79,14 +80,14 @@ class EngineClient:
         self.threads = threads or spare_threads()
         self.lane: Lane = lane
         self.device = ""
+        self.go_on = "; press Train to go on" if lane == "job" else ""  # after it has died
         self.returncode: int | None = None
         self.state: State = "dead"
         self.log = Path()
         self._program = tuple(program)
         self._process: subprocess.Popen[bytes] | None = None
         self._job = self._asked = 0
-        self._was_ready = False
-        self._killed = False
+        self._was_ready = self._killed = False
         self._events: list[Message] = []
         self._left: list[Path] = []
         self._pipe = threading.Lock()  # jobs are begun off the GUI thread, the pipe is closed on it
@@ -222,6 +223,10 @@ class EngineClient:
         message = {"type": "predict", "run": str(run.absolute()), "first": int(first), **plain}
         self._begin(lambda: {**message, "case": case_message(case, self._scratch)})
 
+    def compare(self, folder: Path, plan: ComparePlan | None = None, *, retry_failed: bool = False) -> None:
+        """Begin a comparison in a folder; without a plan go on with the one in it, where it stood."""
+        self._begin(lambda: compare_message(folder, plan, self.threads, retry_failed=retry_failed))
+
     def describe(self, config: RunConfig, facts: Facts) -> int:
         """Ask a ready engine what a training would need; returns the number that the answer carries."""
         if self.state != "ready":
@@ -241,19 +246,27 @@ class EngineClient:
         EngineError
             If the engine is not ready or the arrays cannot be written.
         """
+        return self._newest(lambda: maps_message(request, self._scratch))
+
+    def figure(self, recipe: Path, out: Path | None = None, width: int = 800) -> int:
+        """Ask for the preview of a recipe, about so many pixels wide, or for its picture; a newer preview replaces it."""
+        return self._newest(lambda: figure_message(recipe, out, width))
+
+    def _newest(self, build: Callable[[], Message]) -> int:
         if self.state not in ("ready", "busy"):
             raise EngineError("engine", f"is {self.state}", "Wait until it is ready")
         self._job += 1
         number, self._scratch.generation = self._job, self._job
         try:
-            message = maps_message(request, self._scratch) | {"job": number}
+            message = build() | {"job": number}
         except OSError as error:
-            raise EngineError(
-                self._scratch.folder, f"cannot be written ({error})", "Free some space"
-            ) from error
+            raise self._unwritable(error) from error
         self.state = "busy"
         self._send(message)
         return number
+
+    def _unwritable(self, error: OSError) -> EngineError:
+        return EngineError(self._scratch.folder, f"cannot be written ({error})", "Free some space")
 
     def _begin(self, build: Callable[[], Message]) -> None:
         if self.state != "ready":
@@ -266,9 +279,7 @@ class EngineClient:
             message = build() | {"job": self._job}
         except OSError as error:
             self.state = "ready"
-            raise EngineError(
-                self._scratch.folder, f"cannot be written ({error})", "Free some space"
-            ) from error
+            raise self._unwritable(error) from error
         except BaseException:
             self.state = "ready"
             raise
@@ -369,10 +380,7 @@ class EngineClient:
         if self._killed:
             events = [Note("The engine was ended at once; the last checkpoint is kept.")]
         else:
-            remedy = "Reinstall napari-ctxseg."
-            if again:
-                remedy = "A fresh engine is starting"
-                remedy += "; press Train to go on." if self.lane == "job" else "."
+            remedy = f"A fresh engine is starting{self.go_on}." if again else "Reinstall napari-ctxseg."
             events = [JobFailed(reason or f"The engine {why_ended(self.returncode)}.", remedy, str(self.log))]
         if again:
             self.start()

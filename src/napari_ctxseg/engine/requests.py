@@ -1,4 +1,4 @@
-"""What the Lens asks of the lane `maps`, as plain values and arrays. No torch here."""
+"""What the viewer asks of an engine, as plain values and arrays. No torch here."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from napari_ctxseg.engine.protocol import ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from napari_ctxseg.compare.plan import ComparePlan
     from napari_ctxseg.engine.protocol import Scratch
 
 
@@ -118,3 +120,22 @@ def read_maps(message: Mapping[str, Any], scratch: Scratch) -> MapsRequest:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ProtocolError(f"a request for maps cannot be read ({type(error).__name__}: {error})") from error
+
+
+def compare_message(
+    folder: Path, plan: ComparePlan | None, threads: int, *, retry_failed: bool
+) -> dict[str, Any]:
+    """A comparison in a folder: a new one, or without a plan the folder's own."""
+    return {
+        "type": "compare",
+        "folder": str(folder.absolute()),
+        "plan": None if plan is None else plan.model_dump(mode="json"),
+        "retry_failed": retry_failed,
+        "threads": threads,
+    }
+
+
+def figure_message(recipe: Path, out: Path | None, width: int) -> dict[str, Any]:
+    """The preview of a recipe, or its picture."""
+    written = None if out is None else str(out.absolute())
+    return {"type": "figure", "recipe": str(recipe.absolute()), "out": written, "width": int(width)}

@@ -36,14 +36,14 @@ from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.events import Described, Event, JobDone, JobFailed, StepEnd
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 #: Seconds between the viewer's death and ours, at most: enough for the running step and a checkpoint.
 GRACE = 20.0
 #: Steps are shown at most this often; a small network makes a hundred a second.
 STEP_INTERVAL = 0.05
 #: Below the screen's priority; maps are short and waited for, so they go before a training.
-NICE = {"job": 10, "maps": 5}
+NICE = {"job": 10, "maps": 5, "figures": 5}
 MOST_LOG_BYTES = 16 * 2**20
 
 Message = dict[str, Any]
@@ -80,6 +80,11 @@ class Inbox:
         with self.jobs.mutex:
             return any(message is None or message["type"] == "maps" for message in self.jobs.queue)
 
+    def newer_figure(self) -> bool:
+        """Whether a later figure is asked for, so that a preview is out of date."""
+        with self.jobs.mutex:
+            return any(message is None or message["type"] == "figure" for message in self.jobs.queue)
+
     def waits(self) -> bool:
         """Whether anything else is to be done: then a description, which is soon asked for again, can wait."""
         return not self.jobs.empty()
@@ -105,7 +110,7 @@ class Inbox:
         try:
             message = decode(line)
             kind = message["type"]
-            if kind in ("train", "predict", "maps", "describe"):
+            if kind in ("train", "predict", "compare", "maps", "figure", "describe"):
                 self.jobs.put(message)
             elif kind == "stop":
                 self._stopped_job = max(self._stopped_job, int(message["job"]))
@@ -151,8 +156,8 @@ class Outbox:
 class Worker:
     """Runs one job after the other."""
 
-    def __init__(self, inbox: Inbox, outbox: Outbox, scratch: Path) -> None:
-        self.inbox, self.outbox = inbox, outbox
+    def __init__(self, inbox: Inbox, outbox: Outbox, scratch: Path, threads: int = 1) -> None:
+        self.inbox, self.outbox, self._threads = inbox, outbox, threads
         self.scratch = Scratch(scratch, "e")
         self._maps = MapsLane()
 
@@ -228,6 +233,15 @@ class Worker:
                 Path(message["run"]), case, device=device, options=options, stop=stop, first=first
             )
             return
+        if message["type"] == "figure":
+            from napari_ctxseg.engine.figure_lane import draw_figure
+
+            if message.get("out") or not self.inbox.newer_figure():
+                yield from draw_figure(message, self._threads)
+            return
+        if message["type"] == "compare":
+            yield from _compare(message, stop)
+            return
         from napari_ctxseg.training import fit
 
         config = parse_config(message["config"])
@@ -244,6 +258,22 @@ class Worker:
     def _send(self, event: Event, job: int) -> None:
         if not self.inbox.orphaned.is_set():
             self.outbox.send(event_message(event, job, self.scratch))
+
+
+def _compare(message: Message, stop: Callable[[], bool]) -> Iterator[Event]:
+    """A comparison in a folder: a new one of the message's plan, or the folder's own, where it stood."""
+    from napari_ctxseg.compare.plan import parse_plan
+    from napari_ctxseg.compare.queue import CompareFolder
+    from napari_ctxseg.training.comparison import run_comparison
+
+    folder, given = CompareFolder(Path(message["folder"])), message.get("plan")
+    plan = folder.plan() if given is None else parse_plan(given)
+    device = plan.run.device
+    device = device.model_copy(update={"threads": device.threads or int(message["threads"])})
+    plan = plan.model_copy(update={"run": plan.run.model_copy(update={"device": device})})
+    yield from run_comparison(
+        plan, folder, resume=given is None, retry_failed=bool(message.get("retry_failed")), stop=stop
+    )
 
 
 def _sparse_steps(events: Iterator[Event]) -> Iterator[Event]:
@@ -302,7 +332,7 @@ def main() -> None:
     parser.add_argument("--write-fd", type=int, required=True)
     parser.add_argument("--scratch", type=Path, required=True)
     parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--lane", choices=["job", "maps"], required=True)
+    parser.add_argument("--lane", choices=["job", "maps", "figures"], required=True)
     args = parser.parse_args()
     read_fd, write_fd = _open_fd(args.read_fd, os.O_RDONLY), _open_fd(args.write_fd, os.O_WRONLY)
     if hasattr(os, "nice"):
@@ -313,12 +343,16 @@ def main() -> None:
     outbox = Outbox(write_fd, inbox)
 
     outbox.send({"type": "ready", "device": _load(args.lane, args.threads)})
-    Worker(inbox, outbox, args.scratch).serve()
+    Worker(inbox, outbox, args.scratch, args.threads).serve()
     shutil.rmtree(args.scratch, ignore_errors=True)  # the viewer is gone: nobody else will
 
 
 def _load(lane: str, threads: int) -> str:
     """Import what the lane needs, so that its first job starts at once; says what it computes on."""
+    if lane == "figures":  # torch comes later, and only if a recipe needs it
+        import napari_ctxseg.engine.figure_lane
+
+        return "CPU"
     import torch
 
     torch.set_num_threads(threads)

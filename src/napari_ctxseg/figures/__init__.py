@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_ctxseg import config as c
 from napari_ctxseg.atomic import write_bytes_atomic
 from napari_ctxseg.errors import InputError
@@ -22,7 +24,7 @@ from napari_ctxseg.figures.probability import draw_probability
 from napari_ctxseg.figures.recipe import ENDING, MADE, read_recipe, save_recipe
 from napari_ctxseg.figures.refinement import draw_refinement
 from napari_ctxseg.figures.saving import drawing_style, save_picture
-from napari_ctxseg.figures.sheet import Drawing
+from napari_ctxseg.figures.sheet import INCH, Drawing
 from napari_ctxseg.figures.sources import Sources
 from napari_ctxseg.figures.sweep import draw_sweep
 from napari_ctxseg.figures.table import draw_table
@@ -31,6 +33,8 @@ from napari_ctxseg.figures.view import SeenLayer, View, draw_view, view_recipe
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
 #: Recipe class -> builder.
 FIGURES: dict[type[c.Recipe], Callable[[Any, Sources], Drawing]] = {
@@ -88,6 +92,31 @@ def draw(recipe: c.Recipe, sources: Sources) -> Drawing:
     """
     with drawing_style(recipe.style):
         return FIGURES[type(recipe)](recipe, sources)
+
+
+def needs_maps(recipe: c.Recipe) -> bool:
+    """Whether a recipe needs maps that only torch can compute: `Sources.computed` must hold them."""
+    if isinstance(recipe, c.LossAnatomyFigure):
+        return recipe.ce is None
+    return isinstance(recipe, c.ContourFigure) and recipe.interior is None
+
+
+def render(recipe: c.Recipe, sources: Sources, width: int) -> tuple[NDArray[np.uint8], Drawing]:
+    """A preview: pixels ``(h, w, 3)`` of a figure, about `width` of them wide, and its drawing.
+
+    Raises
+    ------
+    CtxsegError
+        As `draw`.
+    """
+    dpi = max(20, min(recipe.style.dpi, round(width / (recipe.style.width / INCH))))
+    small = recipe.model_copy(update={"style": recipe.style.model_copy(update={"dpi": dpi})})
+    with drawing_style(small.style):
+        drawing = FIGURES[type(small)](small, sources)
+        canvas: Any = drawing.figure.canvas
+        canvas.draw()
+        pixels: NDArray[np.uint8] = np.array(canvas.buffer_rgba())[..., :3]
+    return pixels, drawing
 
 
 def make_figure(recipe: c.Recipe, sources: Sources, out: Path, *, notes: Sequence[str] = ()) -> Made:
@@ -164,7 +193,9 @@ __all__ = [
     "View",
     "draw",
     "make_figure",
+    "needs_maps",
     "read_recipe",
+    "render",
     "save_recipe",
     "targets",
     "view_recipe",

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
 from napari_ctxseg.errors import InputError
-from napari_ctxseg.figures.sheet import small
+from napari_ctxseg.figures.sheet import small, text_width
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -162,9 +162,12 @@ def scale_bar(axes: Axes, box: Box, plane: Plane, style: FigureStyle) -> float:
             facecolor="white", edgecolor="black", linewidth=0.3, gid="scale_bar", zorder=5,
         )
     )  # fmt: skip
+    text, bar = length_text(length, plane.unit), length / step
+    # Above the middle of the bar, unless it is wider and would leave the panel.
+    wider = text_width(text, style, small(style)) > bar / box[3] * panel
     _text(
-        axes, right - length / step / 2, (EDGE + 1.6 * THICK) * high, length_text(length, plane.unit), style,
-        ha="center", va="bottom", gid="scale_text", transform=axes.get_xaxis_transform(),
+        axes, right if wider else right - bar / 2, (EDGE + 1.6 * THICK) * high, text, style,
+        ha="right" if wider else "center", va="bottom", gid="scale_text", transform=axes.get_xaxis_transform(),
     )  # fmt: skip
     return length
 

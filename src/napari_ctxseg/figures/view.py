@@ -13,8 +13,9 @@ from napari_ctxseg.atomic import write_bytes_atomic
 from napari_ctxseg.config import FigureStyle, ViewedLayer, ViewFigure
 from napari_ctxseg.errors import InputError
 from napari_ctxseg.figures import marks
+from napari_ctxseg.figures.palette import nth, palette_of
 from napari_ctxseg.figures.planes import Plane
-from napari_ctxseg.figures.sheet import INCH, Drawing, Panel, lay_out
+from napari_ctxseg.figures.sheet import GAP, INCH, Drawing, Panel, columns_of, lay_out
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
+    from napari_ctxseg.figures.planes import Box
     from napari_ctxseg.figures.sources import Sources
 
 Corners = tuple[float, float, float, float]
@@ -186,56 +188,147 @@ def _slice(
 def draw_view(recipe: ViewFigure, sources: Sources) -> Drawing:
     """Build the figure of a recipe.
 
+    With the palette for colour-blind people the colours of labels are replaced, each by one of its own.
+
     Raises
     ------
     CtxsegError
         If the file of arrays is missing, damaged, or does not fit the recipe.
     """
     stored = sources.arrays(recipe.arrays)
-    top, left, bottom, right = recipe.field
-    if top == bottom or left == right:
-        raise InputError("field", f"{list(recipe.field)} is empty", "Give top, left, bottom, right")
+    _check(recipe, stored)
+    layers = _safe_colours(recipe) if recipe.style.palette == "colour_blind" else recipe.layers
+    groups = _groups(layers, recipe)
+    columns = columns_of(len(groups), recipe.style)
+    rows: list[list[Panel]] = []
+    for start in range(0, len(groups), columns):
+        some = groups[start : start + columns]
+        beside = recipe.zoom is not None and len(groups) == 1
+        among = len(some) + beside
+        whole = [
+            _panel(recipe, recipe.field, stored, group, title, among, marked=start + place == 0)
+            for place, (title, group) in enumerate(some)
+        ]
+        larger = [
+            _panel(recipe, recipe.zoom, stored, group, "", among, marked=start + place == 0)
+            for place, (_, group) in enumerate(some)
+            if recipe.zoom is not None
+        ]
+        rows += [[*whole, *larger]] if beside else [whole, *([larger] if larger else [])]
+    drawn = [layer for _, group in groups for layer in group]
+    handles = [
+        marks.line_handle(name, layer.labels[value], recipe.style)
+        if layer.contour
+        else marks.patch_handle(name, layer.labels[value])
+        for layer in layers
+        if layer in drawn
+        for value, name in layer.names.items()
+        if value in layer.labels
+    ]
+    # Layers that show the same classes in the same way are one line of the legend.
+    unlike = {(str(h.get_label()), type(h).__name__, _handle_colour(h)): h for h in handles}
+    return Drawing(
+        lay_out(rows, recipe.style, list(unlike.values())),
+        {"layers": [layer.name for layer in recipe.layers]},
+    )
+
+
+def _handle_colour(handle: Any) -> str:
+    """Colour of a line or a box in a legend."""
+    return str(handle.get_color() if hasattr(handle, "get_color") else handle.get_facecolor())
+
+
+def _check(recipe: ViewFigure, stored: Mapping[str, NDArray[Any]]) -> None:
+    for name in ("field", "zoom"):
+        corners = getattr(recipe, name)
+        if corners is not None and (corners[0] == corners[2] or corners[1] == corners[3]):
+            raise InputError(name, f"{list(corners)} is empty", "Give top, left, bottom, right")
     missing = [layer.array for layer in recipe.layers if layer.array not in stored]
     if missing:
         raise InputError(
             recipe.arrays, f"holds no array {missing[0]}", "Make the figure again from the viewer"
         )
-    style = recipe.style
-    width = min(round(style.width / INCH * style.dpi), WIDEST)
+
+
+def _safe_colours(recipe: ViewFigure) -> tuple[ViewedLayer, ...]:
+    """The layers with a colour of the palette for each colour of labels, those of the palette kept."""
+    palette = palette_of(recipe.style).classes
+    seen = list(dict.fromkeys(c.lower() for layer in recipe.layers for c in layer.labels.values()))
+    free = tuple(each for each in palette if each.lower() not in seen) or palette
+    table: dict[str, str] = {}
+    for colour in seen:
+        known = colour in [each.lower() for each in palette]
+        table[colour] = colour if known else nth(free, sum(c != t for c, t in table.items()))
+    return tuple(
+        layer.model_copy(update={"labels": {v: table[c.lower()] for v, c in layer.labels.items()}})
+        for layer in recipe.layers
+    )
+
+
+def _groups(layers: Sequence[ViewedLayer], recipe: ViewFigure) -> list[tuple[str, list[ViewedLayer]]]:
+    """Title and layers of each panel."""
+    images = [layer for layer in layers if layer.type != "labels"]
+    labels = [layer for layer in layers if layer.type == "labels"]
+    if recipe.panels == "one" or not labels:
+        return [(recipe.caption, list(layers))]
+    alone = [(images[-1].name, images)] if images else []
+    return [*alone, *((layer.name, [*images, layer]) for layer in labels)]
+
+
+def _panel(
+    recipe: ViewFigure,
+    field: Corners,
+    stored: Mapping[str, NDArray[Any]],
+    layers: Sequence[ViewedLayer],
+    title: str,
+    among: int,
+    *,
+    marked: bool,
+) -> Panel:
+    """A part of the world with some layers, as one of so many panels in a row; `marked`: with its marks."""
+    style, whole = recipe.style, field == recipe.field
+    top, left, bottom, right = field
+    width = min(round((style.width - GAP * (among - 1)) / among / INCH * style.dpi), WIDEST)
     shape = (max(round(width * abs(bottom - top) / abs(right - left)), 1), width)
     spacing = (abs(bottom - top) / shape[0], abs(right - left) / shape[1])
     plane = Plane(0, 0, shape, spacing, recipe.unit, recipe.ends, False, (0, 0, *shape), True)
 
     def draw(axes: Axes) -> None:
-        axes.imshow(_light(recipe, stored, shape), interpolation="nearest", aspect="auto", gid="image")
-        for layer in recipe.layers:
+        light = _light(field, layers, stored, shape)
+        axes.imshow(light, interpolation="nearest", aspect="auto", gid="image")
+        for layer in layers:
             if layer.contour:
-                _outlines(axes, layer, stored[layer.array], recipe, shape)
+                _outlines(axes, layer, stored[layer.array], recipe, field, shape)
         marks.frame_to(axes, plane.box, upward=False)
-        marks.scale_bar(axes, plane.box, plane, style)
-        marks.orientation(axes, plane, style)
+        if whole and recipe.zoom is not None:
+            marks.frame(axes, _in_pixels(recipe.zoom, field, shape))
+        if marked:
+            marks.scale_bar(axes, plane.box, plane, style)
+        if marked and whole:
+            marks.orientation(axes, plane, style)
 
-    handles = [
-        marks.line_handle(name, layer.labels[value], style)
-        if layer.contour
-        else marks.patch_handle(name, layer.labels[value])
-        for layer in recipe.layers
-        for value, name in layer.names.items()
-        if value in layer.labels
-    ]
-    figure = lay_out([[Panel(draw, plane.aspect, recipe.caption)]], style, handles)
-    return Drawing(figure, {"layers": [layer.name for layer in recipe.layers]})
+    return Panel(draw, plane.aspect, title, letter=whole)
+
+
+def _in_pixels(part: Corners, field: Corners, shape: tuple[int, int]) -> Box:
+    """A part of the world as top, left, height and width in pixels of a picture, at least two of each."""
+    places = []
+    for axis in (0, 1):
+        start, stop = field[axis], field[axis + 2]
+        ends = sorted(round((part[n] - start) / (stop - start) * shape[axis]) for n in (axis, axis + 2))
+        places.append((ends[0], max(ends[1] - ends[0], 2)))
+    return places[0][0], places[1][0], places[0][1], places[1][1]
 
 
 def _light(
-    recipe: ViewFigure, stored: Mapping[str, NDArray[Any]], shape: tuple[int, int]
+    field: Corners, layers: Sequence[ViewedLayer], stored: Mapping[str, NDArray[Any]], shape: tuple[int, int]
 ) -> NDArray[np.float64]:
     """All layers over each other on black, as ``(h, w, 3)``."""
     light = np.zeros((*shape, 3))
-    for layer in recipe.layers:
+    for layer in layers:
         if layer.contour:
             continue
-        rows, columns = (_places(recipe, layer, shape, axis) for axis in (0, 1))
+        rows, columns = (_places(field, layer, shape, axis) for axis in (0, 1))
         colours = _coloured(layer, stored[layer.array])
         h, w = colours.shape[:2]
         seen = np.outer((rows >= 0) & (rows < h), (columns >= 0) & (columns < w))
@@ -245,9 +338,9 @@ def _light(
     return np.clip(light, 0, 1)
 
 
-def _places(recipe: ViewFigure, layer: ViewedLayer, shape: tuple[int, int], axis: int) -> NDArray[np.int64]:
+def _places(field: Corners, layer: ViewedLayer, shape: tuple[int, int], axis: int) -> NDArray[np.int64]:
     """Row or column of a layer at each row or column of the picture; outside the layer as well."""
-    start, stop = recipe.field[axis], recipe.field[axis + 2]
+    start, stop = field[axis], field[axis + 2]
     world = start + (np.arange(shape[axis]) + 0.5) / shape[axis] * (stop - start)
     return np.floor((world - layer.translate[axis]) / layer.scale[axis] + 0.5).astype(np.int64)
 
@@ -273,12 +366,17 @@ def _coloured(layer: ViewedLayer, values: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _outlines(
-    axes: Axes, layer: ViewedLayer, values: NDArray[Any], recipe: ViewFigure, shape: tuple[int, int]
+    axes: Axes,
+    layer: ViewedLayer,
+    values: NDArray[Any],
+    recipe: ViewFigure,
+    field: Corners,
+    shape: tuple[int, int],
 ) -> None:
     """Contours of the labels, in pixels of the picture."""
     grid = []
     for axis in (0, 1):
-        start, stop = recipe.field[axis], recipe.field[axis + 2]
+        start, stop = field[axis], field[axis + 2]
         world = layer.translate[axis] + layer.scale[axis] * np.arange(-1, values.shape[axis] + 1)
         grid.append((world - start) / (stop - start) * shape[axis] - 0.5)
     for value, colour in layer.labels.items():

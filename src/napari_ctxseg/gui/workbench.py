@@ -1,14 +1,17 @@
-"""The dock "Workbench": project, training, Lens and Review as tabs of one dock, and below them what is saved."""
+"""The dock "Workbench": everything as tabs of one dock, and below them what is saved."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QTabWidget, QVBoxLayout, QWidget
 
 from napari_ctxseg.engine.client import EngineClient
+from napari_ctxseg.gui.background import Background
 from napari_ctxseg.gui.lens_dock import LensDock
 from napari_ctxseg.gui.preferences import preferences
 from napari_ctxseg.gui.project_dock import ProjectDock
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QCloseEvent
 
 TICK_MS = 120
+#: Milliseconds after which the rest is imported: the tab Train and its engine come first.
+LATER = 2000
 #: Pixels around a page: margins of the dock, of the tabs, and of the page itself.
 FRAME = 36
 #: Colour of the dot: told apart by most people with defective colour vision, and a word stands beside it.
@@ -35,6 +40,8 @@ class Tab:
 
     title: str
     make: Callable[[Workbench], QWidget]
+    #: Imported in the background before it is made: statistics and matplotlib take a second each.
+    module: str = ""
 
 
 class Workbench(QWidget):
@@ -64,12 +71,14 @@ class Workbench(QWidget):
         self.project_dock = ProjectDock(self.train_dock.session)
         self.tabs = QTabWidget()
         self._made: dict[int, QWidget] = {}
+        self._closed = False
         for number, tab in enumerate(TABS):
             at_once = tab.make(self) if number < 2 else None
             if at_once is not None:
                 self._made[number] = at_once
             self.tabs.addTab(at_once or _placeholder(), tab.title)
         self.tabs.currentChanged.connect(self._make_tab)
+        self._load = _Loading(self._loaded)
         self.dot, self.saved = QLabel("\u25cf"), QLabel()
         self.saved.setWordWrap(True)
         line = QHBoxLayout()
@@ -84,6 +93,10 @@ class Workbench(QWidget):
         self._timer.setInterval(TICK_MS)
         self._timer.timeout.connect(self._show_saving)
         self._timer.start()
+        self._later = QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.timeout.connect(lambda: self._load())
+        self._later.start(LATER)
         self._show_saving()
 
     def _prefer(self, device: str) -> None:
@@ -95,7 +108,10 @@ class Workbench(QWidget):
 
     def _make_tab(self, index: int) -> None:
         """The Lens has an engine and layers of its own: it begins when it is looked at."""
-        if index in self._made or not 0 <= index < len(TABS):
+        if index in self._made or not 0 <= index < len(TABS) or self._closed:
+            return
+        if TABS[index].module and not self._load.done:
+            self._load()
             return
         made = self._made[index] = TABS[index].make(self)
         place = self.tabs.widget(index)
@@ -106,6 +122,10 @@ class Workbench(QWidget):
         self.tabs.blockSignals(False)
         if place is not None:
             place.deleteLater()
+
+    def _loaded(self) -> None:
+        if not self._closed:
+            self._make_tab(self.tabs.currentIndex())
 
     def _show_saving(self) -> None:
         """What is saved, in sight whatever tab is in front."""
@@ -136,7 +156,9 @@ class Workbench(QWidget):
 
     def shut_down(self) -> None:
         """Close all tabs, the project first; may be called twice."""
+        self._closed = True
         self._timer.stop()
+        self._later.stop()
         self.project_dock.shut_down()
         for made in self._made.values():
             end = getattr(made, "shut_down", None)
@@ -144,8 +166,45 @@ class Workbench(QWidget):
                 end()
 
 
+class _Loading:
+    """Imports the modules of tabs that are slow to import, once, off the GUI thread."""
+
+    def __init__(self, then: Callable[[], None]) -> None:
+        self._then, self._background, self._begun = then, Background(), False
+        self._modules = [tab.module for tab in TABS if tab.module]
+        self.done = all(module in sys.modules for module in self._modules)
+
+    def __call__(self) -> None:
+        """Begin, unless that was done before."""
+        if not (self._begun or self.done):
+            self._begun = True
+            self._background(self._work, self._finish, lambda error: self._finish())
+
+    def _work(self) -> None:
+        for module in self._modules:
+            import_module(module)
+
+    def _finish(self) -> None:
+        self.done = True  # what could not be imported says why when its tab is made
+        self._then()
+
+
 def _placeholder() -> QWidget:
-    return QWidget()
+    label = QLabel("Loading ...")
+    label.setAlignment(Qt.AlignmentFlag.AlignCenter)
+    return label
+
+
+def _compare(bench: Workbench) -> QWidget:
+    from napari_ctxseg.gui.compare_dock import CompareDock
+
+    return CompareDock(bench.viewer)
+
+
+def _figure(bench: Workbench) -> QWidget:
+    from napari_ctxseg.gui.figure_dock import FigureDock
+
+    return FigureDock(bench.viewer)
 
 
 #: The tabs in their order. A further one is one line here: its maker gets the workbench, whose `train_dock.session`,
@@ -155,4 +214,6 @@ TABS: tuple[Tab, ...] = (
     Tab("Train", lambda bench: bench.train_dock),
     Tab("Lens", lambda bench: LensDock(bench.viewer, bench.lens_engine)),
     Tab("Review", lambda bench: ReviewDock(bench.viewer)),
+    Tab("Compare", _compare, "napari_ctxseg.gui.compare_dock"),
+    Tab("Figure", _figure, "napari_ctxseg.gui.figure_dock"),
 )

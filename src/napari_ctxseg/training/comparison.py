@@ -1,0 +1,87 @@
+"""A whole comparison as a generator: data read, all runs of the queue, and the report of what is done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_ctxseg.compare.prepare import prepare
+from napari_ctxseg.compare.queue import CompareFolder, run_queue
+from napari_ctxseg.compare.writing import write_report
+from napari_ctxseg.events import Event, Note, Reported
+from napari_ctxseg.training.cell import cell_runner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from napari_ctxseg.compare.cells import Cell
+    from napari_ctxseg.compare.plan import ComparePlan
+
+
+def run_cells(
+    plan: ComparePlan,
+    folder: CompareFolder,
+    *,
+    resume: bool,
+    retry_failed: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+) -> Generator[Event, None, list[Cell]]:
+    """Make all runs of a plan that are not made yet.
+
+    Parameters
+    ----------
+    plan : ComparePlan
+    folder : CompareFolder
+    resume : bool
+        Whether the folder holds this plan already, to go on with.
+    retry_failed : bool
+        Whether runs that failed before are done again.
+    stop : callable
+        Ends the running step and the queue when it says True; nothing that was done is lost.
+
+    Yields
+    ------
+    Event
+        See `napari_ctxseg.compare.queue.run_queue`.
+
+    Returns
+    -------
+    list of Cell
+        All runs of the plan.
+
+    Raises
+    ------
+    CtxsegError
+        If data, settings or folder do not allow it.
+    """
+    ready = prepare(plan, folder, resume=resume)
+    runner = cell_runner(ready.cases)
+    yield from run_queue(folder, ready.cells, runner, stop=stop, retry_failed=retry_failed)
+    return ready.cells
+
+
+def run_comparison(
+    plan: ComparePlan | None,
+    folder: CompareFolder,
+    *,
+    resume: bool,
+    retry_failed: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+) -> Generator[Event, None, None]:
+    """`run_cells`, then the report, also after a stop; without a plan that of the folder.
+
+    Yields
+    ------
+    Event
+        Those of the queue, and at last `Reported`.
+
+    Raises
+    ------
+    CtxsegError
+        If data, settings or folder do not allow it.
+    """
+    yield Note("Reading images and labels ...")
+    chosen = folder.plan() if plan is None else plan
+    cells = yield from run_cells(chosen, folder, resume=resume, retry_failed=retry_failed, stop=stop)
+    yield Note("Writing the report ...")
+    write_report(folder.path, cells)
+    yield Reported(str(folder.path))
