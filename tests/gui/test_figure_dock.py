@@ -274,6 +274,8 @@ def test_in_the_workbench_the_recipe_is_kept_in_the_project(viewer, qtbot, tmp_p
         bench.project_dock.open_path(tmp_path / "p.ctxseg")
         qtbot.waitUntil(lambda: bench.project_dock.workspace.opened is not None, timeout=HANGS)
         bench.tabs.setCurrentIndex([tab.title for tab in TABS].index("Figure"))
+        # matplotlib is imported in the background first
+        qtbot.waitUntil(lambda: isinstance(bench.tabs.currentWidget(), FigureDock), timeout=HANGS)
         dock = bench.tabs.currentWidget()
         previewed(dock, qtbot)
         (tmp_path / "elsewhere").mkdir()
