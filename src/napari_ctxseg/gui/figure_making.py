@@ -138,6 +138,8 @@ class FigureMaking:
                 self._busy = False
 
     def _tell(self, text: str) -> None:
+        if self.closed:  # what was begun before fails for want of its folder, and there is nobody to tell
+            return
         self.status, self.failed = text, True
         self.changed.emit()
 
