@@ -135,7 +135,7 @@ class Comparing:
             rows, plan = found
             self._start(rows, lambda engine: engine.compare(folder, plan))
 
-        self._background(work, done, self._gave_up)
+        self._off_the_screen(work, done, self._gave_up)
 
     def resume(self, *, retry_failed: bool = False) -> None:
         """Go on where the comparison in the present folder stood."""
@@ -152,7 +152,7 @@ class Comparing:
             ]
             self._start(again, lambda engine: engine.compare(folder, retry_failed=retry_failed))
 
-        self._background(lambda: rows.extend(run_states(CompareFolder(folder))), done, self._gave_up)
+        self._off_the_screen(lambda: rows.extend(run_states(CompareFolder(folder))), done, self._gave_up)
 
     def _prepare(self, folder: Path) -> None:
         self.phase, self.stopping, self.folder = "preparing", False, folder
@@ -219,7 +219,7 @@ class Comparing:
             if self.folder == folder:
                 self._tell(str(error))
 
-        self._background(work, done, failed)
+        self._off_the_screen(work, done, failed)
 
     def _where_it_stands(self) -> str:
         ended, failed = len(self.rows) - self.missing, self.failures
@@ -323,7 +323,17 @@ class Comparing:
                 self.reported.emit()
                 self.changed.emit()
 
-        self._background(lambda: found.append(_report_of(folder)), done, self._gave_up)
+        self._off_the_screen(lambda: found.append(_report_of(folder)), done, self._gave_up)
+
+    def _off_the_screen(
+        self, work: Callable[[], object], done: Callable[[], None], failed: Callable[[Exception], None]
+    ) -> None:
+        """In the background; what ends after the dock has closed is told to nobody."""
+        self._background(
+            work,
+            lambda: None if self.closed else done(),
+            lambda error: None if self.closed else failed(error),
+        )
 
     def _tell(self, text: str) -> None:
         self.status = text
