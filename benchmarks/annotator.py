@@ -237,7 +237,10 @@ def run(args):
                     words = ["cell", name, strategy, str(seed), str(out)]
                     subprocess.run([sys.executable, __file__, *words], check=True)
                     cell = json.loads(out.read_text())
-                cell |= {"wall_s": round(time.perf_counter() - began, 1), "load": round(os.getloadavg()[0], 1)}
+                cell |= {
+                    "wall_s": round(time.perf_counter() - began, 1),
+                    "load": round(os.getloadavg()[0], 1),
+                }
                 table = stored() | {
                     "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
                     "person": SECONDS,

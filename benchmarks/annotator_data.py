@@ -9,9 +9,7 @@ from pathlib import Path
 import numpy as np
 from skimage.io import imread
 
-DATA = Path(
-    os.environ.get("CTXSEG_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")
-).resolve()
+DATA = Path(os.environ.get("CTXSEG_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")).resolve()
 SIDE = 256
 
 

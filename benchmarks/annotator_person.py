@@ -69,7 +69,9 @@ def middle_line(mask: np.ndarray, deep: np.ndarray) -> np.ndarray:
 
     cost = np.where(mask, 1 / (deep + 0.1), -1.0)
     start = np.unravel_index(int(np.argmax(deep * mask)), mask.shape)
-    for _ in range(2):  # the place furthest from anywhere is an end; the place furthest from that is the other
+    for _ in range(
+        2
+    ):  # the place furthest from anywhere is an end; the place furthest from that is the other
         ways = MCP_Geometric(cost)
         far, _ = ways.find_costs([start])
         end = np.unravel_index(int(np.argmax(np.where(np.isfinite(far) & mask, far, -1))), mask.shape)
