@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from crash_drill_child import CELL, SHAPE, place
+from crash_drill_child import CELL, MOST, SHAPE, place
 
 from napari_ctxseg.project import LabelStore, Project, all_runs, find_predictions, load_rounds
 
@@ -71,9 +71,10 @@ def new_project(path: Path) -> None:
 
 
 def missing(labels: np.ndarray, strokes: list[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Strokes of which a pixel is not there."""
+    """Strokes of which a pixel is not there; of several at one place the last counts."""
     step, lost = np.arange(CELL - 1), []
-    for number, at in strokes:
+    last = {number % MOST: (number, at) for number, at in strokes}
+    for number, at in last.values():
         z, y, x, value = place(number)
         if not (labels[z, y + step, x + step] == value).all():
             lost.append((number, at))

@@ -23,9 +23,13 @@ NETWORK = {"kind": "unet", "features": (4, 8)}
 
 
 def place(number: int) -> tuple[int, int, int, int]:
-    """Slice, row and column of the first pixel of a stroke, and the value that it paints."""
-    z, cell = number % SHAPE[0], number // SHAPE[0]
-    return z, CELL * (cell // ACROSS), CELL * (cell % ACROSS), 1 + number % 2
+    """Slice, row and column of the first pixel of a stroke, and the value that it paints.
+
+    When all places are used they are used again with the other value.
+    """
+    turn, here = divmod(number, MOST)
+    cell, z = divmod(here, SHAPE[0])
+    return z, CELL * (cell // ACROSS), CELL * (cell % ACROSS), 1 + (number + turn) % 2
 
 
 class Calls:
@@ -73,7 +77,7 @@ class Painter:
             for step in range(CELL - 1):
                 labels.paint((z, y + step, x + step), value)
         self.note("stroke", self.number, time.time())
-        self.number = (self.number + 1) % MOST
+        self.number += 1
 
     def act(self):
         """One stroke, and Train whenever it can be pressed."""
@@ -81,7 +85,7 @@ class Painter:
             return
         self.stroke()
         pid = self.session.engine.pid
-        if pid is not None and pid != self.engine:
+        if self.session.engine.state == "ready" and pid != self.engine:
             self.engine = pid
             self.note("engine", pid, time.time())
         now = time.monotonic()
