@@ -275,6 +275,16 @@ def test_previews_follow_to_another_image(bench):
     np.testing.assert_array_equal(bench.viewer.layers["p1 prediction"].data[2], labels)
 
 
+def test_uncertainty_goes_with_its_image(bench):
+    bench.session.train()
+    bench.finish()
+    unsure = np.full(SHAPE, 0.5, np.float32)
+    bench.say(PredictionBlock("p0", 0, np.ones(SHAPE, np.uint8), 1.0, uncertainty=unsure))
+    assert "p0 uncertainty" in bench.viewer.layers
+    bench.workspace.open_image("p1")
+    assert "p0 uncertainty" not in bench.viewer.layers
+
+
 def test_a_prediction_is_shown_again_when_the_image_is(bench, path):
     bench.session.train()
     bench.finish()

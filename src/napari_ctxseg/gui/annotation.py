@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Pixels looked at in one go; a piece takes well under 10 ms.
 PIECE = 2**18
+#: Indices from which on they are counted instead of sorted.
+MANY = 2**12
 
 
 class Marks:
@@ -74,7 +76,10 @@ def touched(place: Any) -> range | list[int]:
     """Indices along one axis that an edit covers."""
     if isinstance(place, slice):
         return range(int(place.start), int(place.stop))
-    return [int(index) for index in np.unique(np.asarray(place))]
+    indices = np.asarray(place)
+    if indices.size > MANY and int(indices.min()) >= 0:  # counting a million takes 2 ms, sorting them 20
+        return [int(index) for index in np.flatnonzero(np.bincount(indices.ravel()))]
+    return [int(index) for index in np.unique(indices)]
 
 
 def undone(labels: Any) -> int:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from napari_ctxseg.project import LabelStore
 
 
+#: What a layer of ours says that it was made of: it goes with that image.
+DERIVED = ("prediction_of", "errors_of", "uncertainty_of")
+
+
 @dataclass(frozen=True)
 class _Grid:
     shape: tuple[int, ...]
@@ -136,7 +140,7 @@ class Opened:
         return saved
 
     def remove_layers(self) -> None:
-        """Take image, annotation and predictions out of the viewer."""
+        """Take image, annotation, predictions and what belongs to them out of the viewer."""
         of = {layer.name for layer in self.images} | {self.name}
         # Removing a selected layer swaps the layer controls, and that draws the canvas in the middle of the removal:
         # software OpenGL has crashed there.
@@ -145,7 +149,7 @@ class Opened:
         for layer in list(map(lay.plain, self.viewer.layers)):
             known = layer.metadata.get("ctxseg", {})
             ours = layer in self.images or layer is self.labels
-            if ours or known.get("prediction_of") in of or known.get("errors_of") in of:
+            if ours or any(known.get(each) in of for each in DERIVED):
                 with napari_works("remove a layer"):
                     self.viewer.layers.remove(layer)
         self.choices.forget_missing_layers()

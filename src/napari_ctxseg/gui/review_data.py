@@ -120,8 +120,8 @@ class Material:
         differs = counts & (prediction != drawn)
         return Examined(
             sorted(rows, key=lambda row: row.order)[:MOST],
-            differs & (drawn != 0),
-            differs & (prediction != 0),
+            _lean(differs & (drawn != 0)),
+            _lean(differs & (prediction != 0)),
         )
 
     def missing(self, index: int) -> tuple[tuple[NDArray[np.intp], ...], NDArray[Any]]:
@@ -151,6 +151,11 @@ def _order(one: Suspect, index: int) -> tuple[float, int]:
     return -round(one.score * log1p(one.size), 3), index
 
 
+def _lean(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A mask to keep: where it is empty, as in most slices of a large volume, one that takes no memory."""
+    return mask if mask.any() else np.broadcast_to(np.False_, mask.shape)
+
+
 @dataclass(frozen=True)
 class Examined:
     """What came of a slice: suspects, and where annotation and prediction differ.
@@ -160,7 +165,7 @@ class Examined:
     rows : sequence of Row
         The first of them, in their order.
     fn, fp : ndarray of bool, shape ``(y, x)``
-        Annotated and not predicted so; predicted and not annotated so.
+        Annotated and not predicted so; predicted and not annotated so. Not to be written to.
     """
 
     rows: Sequence[Row]
