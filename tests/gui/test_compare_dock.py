@@ -252,7 +252,9 @@ def compare_tab(bench, qtbot, path):
     workspace = bench.project_dock.workspace
     qtbot.waitUntil(lambda: workspace.opened is not None and workspace.saving[0] == "saved", timeout=20_000)
     bench.tabs.setCurrentIndex([tab.title for tab in TABS].index("Compare"))
-    qtbot.waitUntil(lambda: isinstance(bench.tabs.currentWidget(), CompareDock), timeout=HANGS)  # it is imported first
+    qtbot.waitUntil(
+        lambda: isinstance(bench.tabs.currentWidget(), CompareDock), timeout=HANGS
+    )  # it is imported first
     return bench.tabs.currentWidget()
 
 
