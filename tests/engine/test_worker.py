@@ -138,6 +138,22 @@ def test_engine_that_cannot_start_says_so_once(tmp_path):
     client.close()
 
 
+def test_engine_killed_while_it_starts_is_started_once_more():
+    client = EngineClient(program=("-c", "import time; time.sleep(600)"))
+    client.start()
+    first = client.pid
+    client._process.kill()
+    (failed,) = until(client, is_a(JobFailed))
+    assert "A fresh engine is starting" in failed.remedy
+    assert client.state == "starting"
+    assert client.pid != first
+    client._process.kill()
+    (failed,) = until(client, is_a(JobFailed))
+    assert "Free some memory" in failed.remedy
+    assert client.state == "dead"
+    client.close()
+
+
 def test_close_during_training_saves_and_ends(case, tmp_path):
     client = EngineClient(program=(FAKE,))
     client.start()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_ctxseg.engine.protocol import (
+    KILLED,
     Lines,
     ProtocolError,
     Scratch,
@@ -23,6 +24,7 @@ from napari_ctxseg.engine.protocol import (
     decode,
     encode,
     read_event,
+    what_helps,
     why_ended,
 )
 from napari_ctxseg.engine.requests import MapsRequest, compare_message, figure_message, maps_message
@@ -86,7 +88,7 @@ class EngineClient:
         self.log = Path()
         self._program = tuple(program)
         self._process: subprocess.Popen[bytes] | None = None
-        self._job = self._asked = 0
+        self._job = self._asked = self._early = 0  # the last: deaths in a row while it was starting
         self._was_ready = self._killed = False
         self._events: list[Message] = []
         self._left: list[Path] = []
@@ -343,6 +345,7 @@ class EngineClient:
         kind = message["type"]
         if kind == "ready":
             self.state, self.device, self._was_ready = "ready", str(message.get("device", "")), True
+            self._early = 0
             return []
         if kind == "error":
             return [Note(str(message.get("error", "")), "warning")]
@@ -375,16 +378,15 @@ class EngineClient:
         # The log in it stays while the viewer is open: messages name it.
         self._left.append(self._scratch.folder)
         self._scratch.sweep(self._job + 1)
-        again = self._was_ready or self._killed
-        events: list[Event]
-        if self._killed:
-            events = [Note("The engine was ended at once; the last checkpoint is kept.")]
-        else:
-            remedy = f"A fresh engine is starting{self.go_on}." if again else "Reinstall napari-ctxseg."
-            events = [JobFailed(reason or f"The engine {why_ended(self.returncode)}.", remedy, str(self.log))]
+        self._early += not self._was_ready
+        again = self._was_ready or self._killed or (self.returncode in KILLED and self._early == 1)
+        told: Event = Note("The engine was ended at once; the last checkpoint is kept.")
+        if not self._killed:
+            remedy = f"A fresh engine is starting{self.go_on}." if again else what_helps(self.returncode)
+            told = JobFailed(reason or f"The engine {why_ended(self.returncode)}.", remedy, str(self.log))
         if again:
             self.start()
-        return [*events, JobDone()] if was_busy else events
+        return [told, JobDone()] if was_busy else [told]
 
 
 @atexit.register

@@ -259,9 +259,20 @@ def read_case(values: Any, scratch: Scratch) -> Case:
         raise ProtocolError(f"a case cannot be read ({type(error).__name__}: {error})") from error
 
 
+#: Exit statuses of a process that was killed, by a person or for want of memory.
+KILLED = (-9, 137)
+
+
+def what_helps(returncode: int) -> str:
+    """What a person can do about an engine that does not start."""
+    if returncode in KILLED:
+        return "Free some memory, then open this dock anew."
+    return "Reinstall napari-ctxseg."
+
+
 def why_ended(returncode: int) -> str:
     """An exit status in words."""
-    if returncode in (-9, 137):
+    if returncode in KILLED:
         return "ran out of memory or was killed (SIGKILL)"
     if returncode < 0:
         try:
