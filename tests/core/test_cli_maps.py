@@ -181,11 +181,11 @@ def test_errors_take_one_line(file, tmp_path):
         ((*base, "--out", file, "--overwrite"), "is the label file itself"),
         ((*base, "--out", tmp_path / "nowhere" / "x.nii"), "cannot be written"),
         (("maps", tmp_path / "text.nii", "--loss", "ce", "--out", free), "text.nii"),
-        (("maps", tmp_path / "no.nii", "--loss", "ce", "--out", free), "holds no label files"),
+        (("maps", tmp_path / "no.nii", "--loss", "ce", "--out", free), "no.nii: does not exist"),
         ((*base, "--classes", "a", "--out", free), "NAME=VALUE"),
         ((*base, "--annotation", "some", "--out", free), "annotation"),
         ((*base, "--dims", 4, "--out", free), "--dims 4"),
-        (("imbalance", tmp_path / "no"), "holds no label files"),
+        (("imbalance", tmp_path / "no"), "no: does not exist"),
         (("imbalance", file, "--annotation", "scribbles", "--classes", "a=7"), "neither a class nor"),
     ):
         done = ctxseg(*words)
