@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -179,7 +180,7 @@ def main() -> None:
     parser.add_argument("set", choices=sorted(SETS), nargs="?")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--rows", default="all", help="all, main, or part of a row's name")
+    parser.add_argument("--rows", default="all", help="all, main, a row, or part of several rows' names")
     parser.add_argument("--table", action="store_true", help="write the table and end")
     args = parser.parse_args()
     if args.table or args.set is None:
@@ -188,7 +189,11 @@ def main() -> None:
         return
     if not DATA.is_dir():
         sys.exit(f"no data at {DATA}: set CTXSEG_DATA")
-    rows = MAIN if args.rows == "main" else [r for r in ROWS if args.rows == "all" or args.rows in r]
+    rows: Sequence[str] = [r for r in ROWS if args.rows == "all" or args.rows in r]
+    if args.rows == "main":
+        rows = MAIN
+    elif args.rows in ROWS:
+        rows = [args.rows]
     for seed in args.seeds:
         for row in rows:
             key = (args.set, row, seed, args.steps)
