@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -189,9 +188,9 @@ def main() -> None:
         return
     if not DATA.is_dir():
         sys.exit(f"no data at {DATA}: set CTXSEG_DATA")
-    rows: Sequence[str] = [r for r in ROWS if args.rows == "all" or args.rows in r]
+    rows = [r for r in ROWS if args.rows == "all" or args.rows in r]
     if args.rows == "main":
-        rows = MAIN
+        rows = list(MAIN)
     elif args.rows in ROWS:
         rows = [args.rows]
     for seed in args.seeds:
