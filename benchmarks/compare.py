@@ -1,8 +1,10 @@
 """Five losses on real data through `ctxseg compare`: hearts, sparse nuclei, retinal vessels; 3 seeds, a minute a run.
 
-    uv run python benchmarks/compare.py                      # all sets, about two hours on two cores
+    uv run python benchmarks/compare.py                      # all sets, 90 runs of about a minute, one CPU thread each
     uv run python benchmarks/compare.py sunnybrook_lv        # one of them; an interrupted one goes on where it stood
-    uv run python benchmarks/compare.py chase_db1 --minutes 0.1 --seeds 0 --work /tmp/smoke --no-keep
+    uv run python benchmarks/compare.py chase_db1 --steps 20 --seeds 0 --work /tmp/smoke --no-keep
+
+The budget is in steps, so that what else the machine does changes no result, and two sets may be run side by side.
 
 The plan of each set is written beside its runs in ``build/compare/SET`` (``--work``) and given to
 ``ctxseg compare --plan``. Reports, tables and figures are copied to ``benchmarks/results/compare/SET``.
@@ -27,8 +29,12 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("CTXSEG_DATA", ROOT / ".." / "shared" / "data")).resolve()
 KEPT = ROOT / "benchmarks" / "results" / "compare"
 MEASURES = ["dice", "iou", "precision", "recall", "hd95", "assd", "surface_dice"]
-#: Network, patch and batch are those of `benchmarks/methods.py`.
-COMMON = {"network": {"kind": "unet", "dims": 2}, "patch": {"size": [128, 128], "batch": 8}}
+#: Network, patch, batch, threads and precision are those of `benchmarks/methods.py`.
+COMMON = {
+    "network": {"kind": "unet", "dims": 2},
+    "patch": {"size": [128, 128], "batch": 4},
+    "device": {"threads": 1, "precision": "32-true"},
+}
 DILATED = {"loss": {"kind": "dilated_balanced_ce", "radius": 8, "unit": "px"}}
 DYNAMIC = {"loss": {"kind": "context_ce", "roi": {"kind": "dynamic", "margin": 4}}}
 #: A box around vessels is the whole image; their dilation is not.
@@ -70,12 +76,12 @@ def plans() -> dict[str, dict[str, Any]]:
     }
 
 
-def write_plan(name: str, path: Path, seeds: list[int], minutes: float, losses: list[str]) -> None:
+def write_plan(name: str, path: Path, seeds: list[int], steps: int, losses: list[str]) -> None:
     """The whole plan as a file for `ctxseg compare --plan`."""
     plan = {"measures": {"names": MEASURES}, **plans()[name], "seeds": seeds}
     plan["variants"] = {k: v for k, v in plan["variants"].items() if not losses or k in losses}
     places = {key: [str(DATA / name / key)] for key in ("images", "labels")}
-    plan["run"] = {**COMMON, **plan["run"], "budget": {"minutes": minutes}}
+    plan["run"] = {**COMMON, **plan["run"], "budget": {"steps": steps}}
     plan["run"]["data"] = {**plan["run"]["data"], **places}
     path.write_text(yaml.safe_dump(plan, sort_keys=False))
 
@@ -95,7 +101,7 @@ def main() -> None:
     )
     parser.add_argument("sets", nargs="*", help="all when left out")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--steps", type=int, default=600, help="of each run")
     parser.add_argument("--losses", nargs="*", default=[])
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "compare")
     parser.add_argument("--no-keep", action="store_true", help="do not copy the report")
@@ -109,7 +115,7 @@ def main() -> None:
         if (out / "compare.yaml").is_file():
             command += ["--resume", str(out)]
         else:
-            write_plan(name, args.work / f"{name}.yaml", args.seeds, args.minutes, args.losses)
+            write_plan(name, args.work / f"{name}.yaml", args.seeds, args.steps, args.losses)
             command += ["--plan", str(args.work / f"{name}.yaml"), "--out", str(out)]
         print(" ".join(command), flush=True)
         code = subprocess.run(command, check=False).returncode
