@@ -20,6 +20,7 @@ from napari_ctxseg.gui.predictions import Predictions
 from napari_ctxseg.gui.review import Review
 from napari_ctxseg.gui.review_data import labelled_plane
 from napari_ctxseg.gui.session import run_now
+from napari_ctxseg.gui.verdicts import Verdicts
 
 SHAPE = (6, 20, 24)
 PLACE = {
@@ -698,3 +699,39 @@ def test_differences_are_layers_when_asked_for():
     np.testing.assert_array_equal(review.viewer.layers["mr FP"].data, two_pieces() == 2)
     review.layers.want_errors(False, review.prediction)
     assert "mr FN" not in review.viewer.layers
+
+
+def test_a_projects_decisions_are_taken_up_and_can_be_forgotten():
+    review = made(prediction=two_pieces(), uncertainty=UNSURE)
+    settle(review)
+    asked = told(review)
+    review.next()
+    review.reject()
+    assert len(review.rows) == len(asked) - 1
+    kept = {index: list(found) for index, found in review._settled.slices.items()}
+    own = review._settled
+    review.choices.verdicts = Verdicts(SHAPE, kept)  # as when an image of a project is opened
+    settle(review)
+    assert review._settled is not own
+    assert len(review.rows) == len(asked) - 1
+    review.choices.labels.undo()  # of a step that belongs to what was there before
+    settle(review)
+    assert len(review.rows) == len(asked) - 1
+    assert review.decided
+    review.ask_again()
+    assert told(review) == asked
+    assert not review.decided
+
+
+def test_a_piece_is_asked_about_again_only_when_it_has_grown():
+    review = made(prediction=two_pieces(), uncertainty=UNSURE)
+    settle(review)
+    row = next(row for row in review.rows if row.index == 2)
+    review.go(row)
+    review.reject()
+    for grow, asked in ((0, False), (1, False), (8, True)):
+        prediction = two_pieces()
+        prediction[2, 3:9, 4 : 10 + grow] = 1
+        predict(review.choices, prediction, UNSURE)
+        settle(review)
+        assert any(row.index == 2 for row in review.rows) == asked, grow

@@ -9,7 +9,8 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_ctxseg import io
-from napari_ctxseg.errors import InputError
+from napari_ctxseg.errors import FileError, InputError
+from napari_ctxseg.evaluation.suspects import Suspect
 from napari_ctxseg.gui.choices import Choices, ClassRow
 from napari_ctxseg.gui.contributions import image_layers
 from napari_ctxseg.gui.effort import Effort
@@ -17,6 +18,7 @@ from napari_ctxseg.gui.session import run_now
 from napari_ctxseg.gui.workspace import Workspace
 from napari_ctxseg.image import Image, plain_affine
 from napari_ctxseg.project import NewImage, Project, unnamed_projects
+from napari_ctxseg.project.verdicts import load_verdicts, save_verdicts, verdicts_of
 
 
 @pytest.fixture(autouse=True)
@@ -432,3 +434,90 @@ def test_minutes_count_while_strokes_follow_each_other(tmp_path):
     assert again.minutes == 1.5
     again.take(1.0)
     assert again.minutes == 0.5
+
+
+# ---------------------------------------------------------------- what was decided in the Review
+
+
+def piece(row=3):
+    return Suspect(1, "island", (slice(row, row + 4), slice(5, 9)), np.ones((4, 4), bool), 0.5)
+
+
+def decided(path, name="p0"):
+    with Project.open(path, read_only=True) as found:
+        return load_verdicts(verdicts_of(found.labels_path(name)), (6, 20, 24))
+
+
+def test_decisions_are_saved_with_the_image_and_come_back(screen, project):
+    screen.workspace.open(project, "p0")
+    verdicts = screen.choices.verdicts
+    assert not verdicts
+    first, second = piece(), piece(12)
+    verdicts.add(2, first)
+    verdicts.add(2, second)
+    screen.settle()
+    assert len(decided(project)[2]) == 2
+    verdicts.remove(2, first)  # undone
+    screen.settle()
+    assert [one.box for one in decided(project)[2]] == [second.box]
+    screen.workspace.open_image("p1")
+    assert not screen.choices.verdicts
+    screen.choices.verdicts.add(0, first)
+    screen.workspace.open_image("p0")  # without a tick in between
+    assert [one.box for one in screen.choices.verdicts.of(2)] == [second.box]
+    assert list(decided(project, "p1")) == [0]
+    screen.choices.verdicts.clear()
+    screen.workspace.close()
+    assert decided(project) == {}
+    assert screen.told == []
+
+
+def test_decisions_go_on_in_a_copy_under_another_name(screen, project, tmp_path):
+    screen.workspace.open(project, "p0")
+    screen.choices.verdicts.add(2, piece())
+    screen.workspace.save_as(tmp_path / "other.ctxseg")
+    screen.choices.verdicts.add(4, piece())
+    screen.settle()
+    assert list(decided(project)) == [2]
+    assert list(decided(tmp_path / "other.ctxseg")) == [2, 4]
+
+
+def test_decisions_that_cannot_be_read_are_told_and_left_alone(screen, project):
+    file = project / "labels" / "p0.verdicts.json"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("{")
+    screen.workspace.open(project, "p0")
+    (told,) = screen.told
+    assert str(file) in told
+    screen.choices.verdicts.add(2, piece())
+    screen.settle()
+    screen.workspace.close()
+    assert file.read_text() == "{"
+
+
+def test_decisions_that_cannot_be_saved_are_told_once_and_tried_again(screen, project, monkeypatch):
+    screen.workspace.open(project, "p0")
+    verdicts, real = screen.choices.verdicts, save_verdicts
+
+    def full(file, *_):
+        raise FileError(file, "cannot be written: the disk is full", "Make room")
+
+    monkeypatch.setattr("napari_ctxseg.gui.verdicts.save_verdicts", full)
+    verdicts.add(2, piece())
+    for now in (0.0, 1.0, 20.0):
+        verdicts.tick(run_now, screen.told.append, now)
+    assert len(screen.told) == 1
+    assert "disk is full" in screen.told[0]
+    assert not screen.workspace.close_image()  # nothing is let go
+    assert screen.workspace.opened is not None
+    monkeypatch.setattr("napari_ctxseg.gui.verdicts.save_verdicts", real)
+    verdicts.tick(run_now, screen.told.append, 40.0)
+    assert list(decided(project)) == [2]
+
+
+def test_decisions_of_a_project_for_reading_only_last_for_the_session(screen, project):
+    with Project.open(project):
+        screen.workspace.open(project, "p0")
+        screen.choices.verdicts.add(2, piece())
+        screen.settle()
+    assert not (project / "labels" / "p0.verdicts.json").exists()

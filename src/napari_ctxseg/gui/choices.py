@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_ctxseg.config import DataConfig
+    from napari_ctxseg.gui.verdicts import Verdicts
 
 #: More unknown values than this are instance ids, not classes.
 MOST_FRESH = 20
@@ -62,6 +63,7 @@ class Choices:
         self.config = RunConfig(network=UNetConfig(), budget=BudgetConfig(minutes=5))
         self.form_problem = ""
         self.marks = Marks()
+        self.verdicts: Verdicts | None = None  # of a project's image; None: the Review keeps its own
         self._dismissed: set[int] = set()
         self.census: Census | None = None
         self.edits = 0  # grows with every stroke, and with another array
@@ -81,6 +83,7 @@ class Choices:
             self.labels.events.paint.disconnect(self._on_paint)
             self.labels.events.data.disconnect(self._on_data)
         self.labels, self.marks, self.census = labels, Marks(), None
+        self.verdicts = None
         if labels is not None:
             labels.events.paint.connect(self._on_paint)
             labels.events.data.connect(self._on_data)

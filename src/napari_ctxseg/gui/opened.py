@@ -12,6 +12,7 @@ from napari_ctxseg.gui import layers as lay
 from napari_ctxseg.gui.annotation import Marks
 from napari_ctxseg.gui.autosave import Autosave
 from napari_ctxseg.gui.timing import napari_works, timed
+from napari_ctxseg.gui.verdicts import Verdicts
 from napari_ctxseg.project import SliceMarks
 
 if TYPE_CHECKING:
@@ -52,14 +53,23 @@ class Opened:
         The layers.
     marks : Marks
         Slices that count as labelled.
+    verdicts : Verdicts
+        What was decided in the Review.
     """
 
     def __init__(
-        self, choices: Choices, name: str, images: Sequence[Any], labels: Any, marks: Marks | None = None
+        self,
+        choices: Choices,
+        name: str,
+        images: Sequence[Any],
+        labels: Any,
+        marks: Marks | None = None,
+        verdicts: Verdicts | None = None,
     ) -> None:
         self.choices, self.viewer, self.name = choices, choices.viewer, name
         self.images, self.labels = list(map(lay.plain, images)), lay.plain(labels)
         self.marks = marks if marks is not None else Marks()
+        self.verdicts = verdicts if verdicts is not None else Verdicts(tuple(self.labels.data.shape))
         self.autosave: Autosave | None = None
         self.labels.events.paint.connect(self._on_paint)
         choices.changed.connect(self.hold_marks)
@@ -103,7 +113,7 @@ class Opened:
     def hold_marks(self) -> None:
         """The choices begin with empty marks when a layer is chosen; ours come back with our layer."""
         if self.choices.labels is self.labels:
-            self.choices.marks = self.marks
+            self.choices.marks, self.choices.verdicts = self.marks, self.verdicts
 
     def toggle_mark(self) -> str:
         """Count the shown slice as fully labelled, or no longer; says what was done.
@@ -137,6 +147,7 @@ class Opened:
         saved = self.autosave is None or self.autosave.close(seconds)
         self.labels.events.paint.disconnect(self._on_paint)
         self.choices.changed.disconnect(self.hold_marks)
+        self.verdicts.file = None  # whoever saves them from now on says where
         return saved
 
     def remove_layers(self) -> None:

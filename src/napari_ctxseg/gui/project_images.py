@@ -18,7 +18,9 @@ from napari_ctxseg.gui import project_layers as own
 from napari_ctxseg.gui.effort import Effort
 from napari_ctxseg.gui.opened import Opened, marks_of
 from napari_ctxseg.gui.timing import napari_works, timed
+from napari_ctxseg.gui.verdicts import Verdicts
 from napari_ctxseg.project import NewImage, Project, SliceMarks
+from napari_ctxseg.project.verdicts import load_verdicts, verdicts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -111,8 +113,10 @@ class ProjectImages:
             return
         if not opened.autosave.flush():
             raise InputError("labels", "on screen cannot be saved", opened.autosave.reason)
+        if not opened.verdicts.flush():
+            raise InputError("verdicts", "of the Review cannot be saved", opened.verdicts.problem)
         opened.autosave.close(0.0)
-        opened.autosave = None
+        opened.autosave = opened.verdicts.file = None
 
     # ------------------------------------------------------------ images
 
@@ -168,12 +172,13 @@ class ProjectImages:
         if not self.close_image():
             raise InputError("labels", "of the image before cannot be saved", "See the line at the bottom")
 
-        def work() -> tuple[Image, NDArray[Any], SliceMarks]:
+        def work() -> tuple[Image, NDArray[Any], SliceMarks, Verdicts]:
             image = project.image(name)
+            verdicts = _verdicts(project, name, image.spatial_shape)
             if project.read_only and not project.has_labels(name):
-                return image, np.zeros(image.spatial_shape, np.uint8), SliceMarks()
+                return image, np.zeros(image.spatial_shape, np.uint8), SliceMarks(), verdicts
             store = project.labels(name)
-            return image, store.read(), store.marks
+            return image, store.read(), store.marks, verdicts
 
         self._run(f"opening {name}", work, lambda found: self._show(project, name, *found))
 
@@ -185,6 +190,7 @@ class ProjectImages:
         image: Image,
         labels: NDArray[Any],
         saved: SliceMarks,
+        verdicts: Verdicts,
     ) -> None:
         if self.project is not project:
             return
@@ -196,7 +202,9 @@ class ProjectImages:
         layer = own.add_annotation_layer(
             self.viewer, image, labels, name, colors, editable=not project.read_only
         )
-        self.opened = Opened(self.choices, name, layers, layer, marks_of(saved))
+        self.opened = Opened(self.choices, name, layers, layer, marks_of(saved), verdicts)
+        if verdicts.unread:
+            self.failed.emit(verdicts.unread)
         with napari_works("select a layer"):
             if self.choices.classes:
                 layer.selected_label = self.choices.classes[0].value
@@ -227,6 +235,8 @@ class ProjectImages:
             return
         opened.follow(store, lambda: self._require().labels(name), self._background, self._interval)
         assert opened.autosave is not None
+        if not opened.verdicts.unread:  # else the file stays as it is, for whoever can read it
+            opened.verdicts.file = verdicts_of(project.labels_path(name))
         opened.autosave.changed.connect(self.changed.emit)
         self.changed.emit()
 
@@ -241,7 +251,7 @@ class ProjectImages:
         opened = self.opened
         if opened is None:
             return True
-        saved = opened.autosave is None or opened.autosave.flush(seconds)
+        saved = opened.verdicts.flush() & (opened.autosave is None or opened.autosave.flush(seconds))
         if not saved and not keep:
             return False
         opened.close(0.0)
@@ -308,3 +318,13 @@ class ProjectImages:
             self.choices.changed.emit()
 
         self._run("restoring", work, done, go_on)
+
+
+def _verdicts(project: Project, name: str, shape: tuple[int, ...]) -> Verdicts:
+    """What was decided in the Review earlier; a file that cannot be read is told of in `unread`, and left alone."""
+    try:
+        return Verdicts(shape, load_verdicts(verdicts_of(project.labels_path(name)), shape))
+    except CtxsegError as error:
+        found = Verdicts(shape)
+        found.unread = f"What was decided in the Review is not known: {error}"
+        return found

@@ -141,19 +141,31 @@ class Review(Findings):
 
     def _settle(self, row: Row, where: Where, free: NDArray[np.bool_], value: int) -> int:
         """Write where it is free, and do not ask again."""
-        settled = self._settled.setdefault(row.index, [])
+        settled = self._settled
         marked = [row.index] if free.any() and self.edits.layer.ndim > 2 else []
         changed = self.edits.write(
             tuple(axis[free] for axis in where),
             value,
             marked,
-            undo=lambda: settled.remove(row.suspect),
-            redo=lambda: settled.append(row.suspect),
+            undo=lambda: settled.remove(row.index, row.suspect),
+            redo=lambda: settled.add(row.index, row.suspect),
         )
-        settled.append(row.suspect)
+        settled.add(row.index, row.suspect)
         self._touch([row.index])
         self._gather()
         return changed
+
+    @property
+    def decided(self) -> bool:
+        """Whether there are pieces that are not asked about because of what was said of them."""
+        return bool(self._settled)
+
+    @timed
+    def ask_again(self) -> None:
+        """Forget what was said of this image's pieces; what was written into the annotation stays."""
+        self._settled.clear()
+        self._gather()
+        self._say("Every piece is asked about again.")
 
     # ------------------------------------------------------------ whole slices
 

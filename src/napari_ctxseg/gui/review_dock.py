@@ -46,6 +46,26 @@ LOOK_EVERY = 8
 #: Runs that an ensemble asks beside the last one.
 MEMBERS = 3
 
+#: Name, text, tooltip.
+BUTTONS = (
+    ("next", "Next (N)", "Go to the next suspicious piece."),
+    ("accept", "Accept (A)", "It is there: write it into the annotation. One undo step."),
+    ("reject", "Reject (R)", "It is not there: do not ask again. One undo step."),
+    ("slice", "Next slice (G)", "Go to the slice that is most worth labelling."),
+    (
+        "labelled",
+        "Fully labelled (U)",
+        "This slice is labelled completely; again: it is not. With scribbles the rest of it becomes background.",
+    ),
+    (
+        "copy",
+        "Copy slice",
+        "Write the prediction into the annotation of this slice, where nothing is labelled.",
+    ),
+    ("all", "Copy all", "Write the prediction into the annotation of all slices, where nothing is labelled."),
+    ("again", "Ask again", "Forget what was accepted or rejected in this image; what was written stays."),
+)
+
 
 class ReviewDock(QWidget):
     """Goes through a prediction.
@@ -139,42 +159,11 @@ class ReviewDock(QWidget):
         grid = QGridLayout()
         review = self.review
         self.buttons: dict[str, QPushButton] = {}
-        for place, (name, title, tooltip, slot) in enumerate(
-            (
-                ("next", "Next (N)", "Go to the next suspicious piece.", review.next),
-                (
-                    "accept",
-                    "Accept (A)",
-                    "It is there: write it into the annotation. One undo step.",
-                    review.accept,
-                ),
-                ("reject", "Reject (R)", "It is not there: do not ask again. One undo step.", review.reject),
-                (
-                    "slice",
-                    "Next slice (G)",
-                    "Go to the slice that is most worth labelling.",
-                    review.next_slice,
-                ),
-                (
-                    "labelled",
-                    "Fully labelled (U)",
-                    "This slice is labelled completely; again: it is not. With scribbles the rest of it becomes background.",
-                    review.use_slice,
-                ),
-                (
-                    "copy",
-                    "Copy slice",
-                    "Write the prediction into the annotation of this slice, where nothing is labelled.",
-                    review.copy_prediction,
-                ),
-                (
-                    "all",
-                    "Copy all",
-                    "Write the prediction into the annotation of all slices, where nothing is labelled.",
-                    lambda: review.copy_prediction(everywhere=True),
-                ),
-            )
-        ):
+        slots = (
+            review.next, review.accept, review.reject, review.next_slice, review.use_slice, review.copy_prediction,
+            lambda: review.copy_prediction(everywhere=True), review.ask_again,
+        )  # fmt: skip
+        for place, ((name, title, tooltip), slot) in enumerate(zip(BUTTONS, slots, strict=True)):
             button = QPushButton(title)
             button.setToolTip(tooltip)
             button.clicked.connect(lambda *_, slot=slot: slot())
@@ -349,6 +338,7 @@ class ReviewDock(QWidget):
         self.write_background.setEnabled(review.choices.policy == "scribbles")
         for name in ("accept", "reject"):
             self.buttons[name].setEnabled(review.current is not None)
+        self.buttons["again"].setEnabled(review.decided)
         self.status.setText("\n".join(filter(None, (self._count(), review.status or self.keys.note))))
 
     def _count(self) -> str:

@@ -17,11 +17,11 @@ from napari_ctxseg.gui.review_data import Examined, Material, Row, grid_of, imag
 from napari_ctxseg.gui.review_edit import Edits
 from napari_ctxseg.gui.review_layers import ReviewLayers
 from napari_ctxseg.gui.timing import timed
+from napari_ctxseg.gui.verdicts import Verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from napari_ctxseg.evaluation.suspects import Suspect
     from napari_ctxseg.gui.predictions import Predictions
 
 #: Slices that are looked at in one go off the GUI thread; then what was found is shown.
@@ -57,7 +57,7 @@ class Findings:
         self.closed = False
         self.edits = Edits(choices)
         self._kept: list[Edits] = []  # of layers looked at before, whose steps can still be undone
-        self._decided: dict[Any, dict[int, list[Suspect]]] = {}
+        self._decided: dict[Any, Verdicts] = {}
         self._heard: Any = None
         self._chosen: Any = None  # a prediction layer that is not of our own making
         self._round = 0
@@ -72,12 +72,18 @@ class Findings:
         self.current: Row | None = None
         self._place = 0
         self._found: dict[int, Examined] = {}
-        layer = self.prediction
-        key = None if layer is None else (image_of(layer), tuple(layer.data.shape))
-        self._settled = self._decided.setdefault(key, {})
+        self._settled = self._verdicts()
         self._dirty: set[int] = set()
         self._busy = self._ranked = False
         self._marks: Marked | None = None
+
+    def _verdicts(self) -> Verdicts:
+        """What was decided: the project's of its open image, else our own of each image, for the session."""
+        if self.choices.verdicts is not None and self._chosen is None:
+            return self.choices.verdicts
+        layer = self.prediction
+        key = None if layer is None else (image_of(layer), tuple(layer.data.shape))
+        return self._decided.setdefault(key, Verdicts())
 
     def follow(self, choices: Predictions, prediction: Any = None) -> None:
         """Look at the annotation of these choices, and at their prediction or another labels layer."""
@@ -203,7 +209,8 @@ class Findings:
         if self.closed:
             return
         labels, layer = self.choices.labels, self.prediction
-        if labels is not self.edits.layer or layer is not self._prediction:
+        others = labels is not self.edits.layer or layer is not self._prediction
+        if others or self._verdicts() is not self._settled:
             self._watch()
         if self.problem:
             return
@@ -265,7 +272,7 @@ class Findings:
         """Rows from what was found and not decided on, the most doubtful first, then the largest."""
         rows = []
         for index, examined in self._found.items():
-            settled = self._settled.get(index, ())
+            settled = self._settled.of(index)
             rows += [
                 row
                 for row in examined.rows

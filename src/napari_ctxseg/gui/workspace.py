@@ -190,6 +190,7 @@ class Workspace(ProjectImages):
             return
         if opened is not None and opened.autosave is not None:
             opened.autosave.tick()
+            opened.verdicts.tick(self._background, self.failed.emit, now)
             if opened.autosave.strokes != self._strokes:
                 self._strokes = opened.autosave.strokes
                 self.effort.note(now)

@@ -7,12 +7,13 @@ import shutil
 from typing import TYPE_CHECKING
 
 from napari_ctxseg.atomic import file_error, write_bytes_atomic
-from napari_ctxseg.errors import InputError
+from napari_ctxseg.errors import FileError, InputError
 from napari_ctxseg.project.marks import SliceMarks
 from napari_ctxseg.project.places import LABELS
 from napari_ctxseg.project.predictions import PREDICTIONS, find_predictions
 from napari_ctxseg.project.rounds import ROUNDS, load_rounds
 from napari_ctxseg.project.runs import RUNS, all_runs
+from napari_ctxseg.project.verdicts import merge_verdicts, verdicts_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,6 +68,7 @@ def merge(into: Project, other: Project) -> list[str]:
     for entry in into.spec.images:
         if entry.name in other.names and other.has_labels(entry.name):
             notes += _merge_labels(into, other, entry)
+            notes += _merge_verdicts(into, other, entry.name)
     return notes + _merge_files(into.path, other.path)
 
 
@@ -157,6 +159,15 @@ def _merge_labels(into: Project, other: Project, entry: ImageEntry) -> list[str]
     return [
         f"{entry.name}: {taken} newer slices taken over, {len(lost)} kept; the other copy's are a generation"
     ]
+
+
+def _merge_verdicts(into: Project, other: Project, name: str) -> list[str]:
+    here, there = (verdicts_of(project.labels_path(name)) for project in (into, other))
+    try:
+        added = merge_verdicts(here, there, into.labels(name).shape)
+    except FileError as error:
+        return [f"{name}: what was decided in the Review is not merged: {error}"]
+    return [f"{name}: {added} pieces decided in the Review taken over"] if added else []
 
 
 def _kept_already(mine: LabelStore, theirs: LabelStore, indices: list[int]) -> bool:
