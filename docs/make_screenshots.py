@@ -74,10 +74,11 @@ def recommended_method(kind):
     return next(start_of(cls) for cls in kinds_of(MethodConfig) if cls.model_fields["kind"].default == kind)
 
 
-def refined_picture(dock, picture, steps):
+def refined_picture(dock, picture, steps, run=None):
     """A run that the command line would make, of several patients, predicts this one; the sliders have been moved."""
-    run = Path(tempfile.mkdtemp(prefix="cr-gan-")) / "run"
-    subprocess.run([sys.executable, "-c", CR_GAN, str(run), str(steps)], check=True)
+    if run is None:
+        run = Path(tempfile.mkdtemp(prefix="cr-gan-")) / "run"
+        subprocess.run([sys.executable, "-c", CR_GAN, str(run), str(steps)], check=True)
     session = dock.session
     session.use_run(run)
     pump(300, dock.predict_button.isEnabled)
@@ -85,6 +86,7 @@ def refined_picture(dock, picture, steps):
     pump(120, lambda: session.phase == "idle" and session.refined is not None)
     dock.refined_panel.sliders[0].setValue(0.3)
     pump(5, lambda: not session.refined.busy)
+    session.prediction.contour = 2  # so that the error masks are seen for themselves
     picture("train-dock-refined")
 
 
@@ -307,6 +309,7 @@ def main():
     parser.add_argument(
         "--refine-steps", type=int, default=400, help="of the CR-GAN whose prediction is shown"
     )
+    parser.add_argument("--refine-run", type=Path, help="a run of such a CR-GAN that is there already")
     parser.add_argument("--only", default="", help="pictures whose name begins with this, e.g. lens")
     args = parser.parse_args()
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):
@@ -379,7 +382,7 @@ def main():
     review_pictures(viewer, session, dock, picture)
     session.labels.visible = False
     if "train-dock-refined".startswith(args.only):
-        refined_picture(dock, picture, args.refine_steps)
+        refined_picture(dock, picture, args.refine_steps, args.refine_run)
     for name in ("heart FN", "heart FP", "heart prediction"):
         if name in viewer.layers:
             viewer.layers.remove(name)
