@@ -81,7 +81,8 @@ def _base(report: Mapping[str, Any]) -> list[str]:
         )
     if unit == "images":
         found.append(
-            "Every image counts for itself, because nothing names its patient (--group): if several show one patient or "
+            "Every image counts for itself, because nothing names its patient (on screen: Patients... in the tab Project, "
+            "or the line Patient of a comparison of folders; at the command line --group): if several show one patient or "
             "sample, the intervals are too narrow and the p values too small."
         )
     seeds = len(report["seeds"])

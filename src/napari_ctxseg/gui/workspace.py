@@ -13,10 +13,10 @@ from napari_ctxseg.gui.autosave import INTERVAL
 from napari_ctxseg.gui.project_classes import ClassSync, specs_of
 from napari_ctxseg.gui.project_images import ProjectImages
 from napari_ctxseg.gui.timing import timed
-from napari_ctxseg.project import LabelStore, Project, all_runs
+from napari_ctxseg.project import LabelStore, Project, all_runs, set_patients
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from napari_ctxseg.gui.choices import Choices
@@ -109,6 +109,32 @@ class Workspace(ProjectImages):
         self.project = project
         self.effort.begin(project.spec.id)
         self._classes.show(project)
+
+    def set_patients(self, patients: Mapping[str, str], then: Callable[[], None] = lambda: None) -> None:
+        """Say of images whose they are; the split follows. `then` is called when it is written.
+
+        Raises
+        ------
+        InputError
+            If the project cannot be changed now.
+        """
+        if problem := self.patients_problem():
+            raise InputError("patients", f"cannot be changed: {problem}")
+        project = self._require()
+        self._run("writing the patients", lambda: set_patients(project, patients), lambda _: then())
+
+    def patients_problem(self) -> str:
+        """Why images cannot get other patients now; empty if they can."""
+        project = self.project
+        if project is None:
+            return "There is no project."
+        if project.read_only:
+            return f"This project is open for reading only. {project.notice}"
+        if self.doing:
+            return f"The project is busy: {self.doing}."
+        if getattr(self.choices, "phase", "idle") in ("preparing", "training"):
+            return "A training is under way, and its patients for validation must stay. Wait, or press Stop."
+        return "" if project.names else "There are no images yet."
 
     def save_as(self, path: Path) -> None:
         """Copy the project to a folder and go on there. Strokes made meanwhile are saved there too.
