@@ -37,7 +37,7 @@ def _unfinished(report: Mapping[str, Any]) -> list[str]:
     if runs["missing"]:
         found.append(
             f"The comparison is not finished: {runs['missing']} of {runs['planned']} runs are still to be done "
-            "(--resume). What follows holds for the runs that are done."
+            "(Resume, or --resume at the command line). What follows holds for the runs that are done."
         )
     for variant in report["variants"]:
         failed = sum(row["variant"] == variant["name"] for row in report["failed"])

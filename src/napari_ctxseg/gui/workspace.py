@@ -40,6 +40,8 @@ class Workspace(ProjectImages):
 
     def __init__(self, choices: Choices, background: Callable[..., None], interval: float = INTERVAL) -> None:
         super().__init__(choices, background, interval)
+        #: Who needs the project's folder to stay where it is -> gives the reason, or nothing.
+        self.holds: dict[object, Callable[[], str]] = {}
         self._refreshed = 0.0
         self._strokes = 0
         self._classes = ClassSync(choices)
@@ -145,8 +147,7 @@ class Workspace(ProjectImages):
             If there is no project, or the engine writes in it.
         """
         project, opened = self._require(), self.opened
-        if getattr(self.choices, "phase", "idle") != "idle":
-            raise InputError("project", "is being trained on or predicted", "Wait for its end, or press Stop")
+        self.check_movable()
         self._pause()
 
         def work() -> tuple[Project, str]:
@@ -168,6 +169,19 @@ class Workspace(ProjectImages):
                 self.failed.emit(problem)
 
         self._run("copying the project", work, done, go_on)
+
+    def check_movable(self) -> None:
+        """Refuse to copy a folder that is being written to: the copy would be of no moment, and an unnamed one moves.
+
+        Raises
+        ------
+        InputError
+            Saying who writes.
+        """
+        if getattr(self.choices, "phase", "idle") != "idle":
+            raise InputError("project", "is being trained on or predicted", "Wait for its end, or press Stop")
+        for reason in filter(None, (ask() for ask in self.holds.values())):
+            raise InputError("project", f"cannot be copied now: {reason}", "Wait for its end, or press Pause")
 
     def close(self, seconds: float = 10.0) -> bool:
         """Save what is left, waiting for this long at most, and let others write; the layers stay.
