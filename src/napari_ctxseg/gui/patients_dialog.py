@@ -104,6 +104,7 @@ class PatientsDialog(QDialog):
         assert side is not None
         header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         header.setSectionResizeMode(PATIENT, QHeaderView.ResizeMode.Stretch)
+        header.setSectionResizeMode(ROLE, QHeaderView.ResizeMode.ResizeToContents)
         side.hide()
         table.itemChanged.connect(lambda *_: self._edited())
         return table
