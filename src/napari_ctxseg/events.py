@@ -235,9 +235,10 @@ class CellDone(Event):
 
 @dataclass(frozen=True)
 class Reported(Event):
-    """The report of a comparison lies in its folder."""
+    """The report of a comparison lies in its folder; not `final`: between two runs, of those that are done so far."""
 
     path: str
+    final: bool = True
 
 
 @dataclass(frozen=True)

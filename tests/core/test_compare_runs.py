@@ -11,8 +11,9 @@ import tifffile
 
 from napari_ctxseg.commands import compare as command
 from napari_ctxseg.compare.queue import CompareFolder, run_queue
-from napari_ctxseg.events import CellDone, StepEnd
+from napari_ctxseg.events import CellDone, Reported, StepEnd
 from napari_ctxseg.training.cell import cell_runner
+from napari_ctxseg.training.comparison import run_comparison
 from napari_ctxseg.training.patches import PatchSampler
 from tests.core.conftest import blob_case
 from tests.core.test_cli import ctxseg
@@ -227,3 +228,18 @@ def test_stopped_within_a_run_it_ends_as_if_it_had_not_been(files, tmp_path):
     assert curves[: len(cells)] == curves[len(cells) :]
     assert steps.count(0) == 3
     assert steps[:4] == [1, 2, 0, 3]  # a resumed run went on instead of starting again
+
+
+def test_what_is_done_is_reported_after_each_run(files, tmp_path):
+    """Nobody needs to wait for the end, and after a crash the report of what is done is there."""
+    folder, seen, drawn = CompareFolder(tmp_path / "c"), [], []
+    for event in run_comparison(plan(files, "ce,dice", seeds=(1,)), folder, resume=False):
+        if isinstance(event, Reported):
+            report = json.loads((folder.path / "report.json").read_text())
+            seen.append((event.final, report["runs"]["done"], report["runs"]["missing"]))
+            drawn.append((folder.path / "boxes.png").exists())
+            assert (event.final) == ("not finished" not in (folder.path / "report.md").read_text())
+            (folder.path / "boxes.png").touch()  # as if of an earlier pause
+    count = seen[-1][1]
+    assert seen == [(done == count, done, count - done) for done in range(1, count + 1)]
+    assert drawn == [False] * (count - 1) + [True], "pictures of fewer runs are not left beside newer numbers"

@@ -36,6 +36,7 @@ from napari_ctxseg.project import (
     unnamed_projects,
     write_prediction,
 )
+from napari_ctxseg.project.patients import by_pattern, sentences, set_patients
 from napari_ctxseg.project.schema import check_name, check_path, parse, safe_name, to_text
 from napari_ctxseg.project.split import with_groups
 
@@ -266,6 +267,88 @@ def test_a_role_given_by_hand_stays(tmp_path: Path) -> None:
         assert train in project.groups("test")
         with pytest.raises(InputError, match="no patient"):
             project.set_role("nobody", "test")
+
+
+# ---------------------------------------------------------------- patients named later
+
+
+def grouped(project: Project) -> dict[str, tuple[str, str]]:
+    return {image.name: (image.group, project.role(image.name)) for image in project.spec.images}
+
+
+def test_patients_are_found_by_a_pattern() -> None:
+    names = ["P1_a", "P1_b", "P22_a", "other"]
+    assert by_pattern(names, r"P\d+") == {"P1_a": "P1", "P1_b": "P1", "P22_a": "P22"}
+    assert by_pattern(names, r"P(\d+)_") == {"P1_a": "1", "P1_b": "1", "P22_a": "22"}
+    with pytest.raises(InputError, match="regular expression"):
+        by_pattern(names, "P(")
+    for empty in ("x*", "(x)?P"):
+        with pytest.raises(InputError, match="finds nothing in"):
+            by_pattern(names, empty)
+
+
+def test_images_get_other_patients_and_the_split_follows(tmp_path: Path) -> None:
+    with made(tmp_path, 8) as project:
+        before = grouped(project)
+        assert {role for _, role in before.values()} == {"train", "validation"}
+        wanted = {name: f"patient {number // 2}" for number, name in enumerate(project.names)}
+        done = set_patients(project, wanted)
+        after = grouped(project)
+        assert {name: group for name, (group, _) in after.items()} == wanted
+        split = SplitSpec(**project.spec.split.model_dump() | {"groups": {}})
+        roles = with_groups(split, wanted.values()).groups
+        assert {name: role for name, (_, role) in after.items()} == {n: roles[wanted[n]] for n in wanted}
+        assert done.changed == project.names
+        assert done.moved == {n: (before[n][1], after[n][1]) for n in wanted if before[n][1] != after[n][1]}
+    with Project.open(project.path) as again:
+        assert grouped(again) == after
+        set_patients(again, {name: group for name, (group, _) in before.items()})
+        assert grouped(again) == before, "going back gives the split that was there"
+
+
+def test_a_patient_that_is_only_called_differently_keeps_its_role(tmp_path: Path) -> None:
+    with made(tmp_path, 5) as project:
+        project.set_role(project.spec.images[0].group, "test")
+        before = grouped(project)
+        done = set_patients(project, {name: f"Mr {name}" for name in project.names})
+        assert done.moved == {}
+        assert {n: role for n, (_, role) in grouped(project).items()} == {
+            n: r for n, (_, r) in before.items()
+        }
+
+
+def test_an_image_that_joins_a_patient_takes_its_role(tmp_path: Path) -> None:
+    with made(tmp_path, 5) as project:
+        first, (second, other) = (
+            project.spec.images[0].group,
+            (project.names[1], project.spec.images[1].group),
+        )
+        project.set_role(first, "test")
+        project.set_role(other, "train")
+        done = set_patients(project, {second: first})
+        assert done.moved == {second: ("train", "test")}
+        said = " ".join(sentences(done, runs=True))
+        assert f"{second} (train \u2192 test)" in said
+        assert "start the next training from scratch" in said
+        assert "from scratch" not in " ".join(sentences(done, runs=False))
+
+
+def test_patients_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    with made(tmp_path) as project:
+        before = project.spec
+        for wanted, why in (
+            ({"nothing": "a"}, "no image of this project"),
+            ({project.names[0]: "  "}, "group"),
+            ({project.names[0]: "a\nb"}, "group"),
+        ):
+            with pytest.raises(InputError, match=why):
+                set_patients(project, wanted)
+        assert project.spec == before
+        with (
+            Project.open(project.path, read_only=True) as reader,
+            pytest.raises(InputError, match="reading only"),
+        ):
+            set_patients(reader, {project.names[0]: "a"})
 
 
 # ---------------------------------------------------------------- for training

@@ -29,6 +29,7 @@ from napari_ctxseg.project import (
     load_rounds,
     merge,
     save_round,
+    set_patients,
     write_prediction,
 )
 from tests.core.conftest import blob_case
@@ -307,6 +308,37 @@ def test_what_the_project_says_cannot_be_said_again(files: Path, tmp_path: Path)
     assert "--out: is missing" in ctxseg("train", "--images", files / "images", code=1)
     assert "has no run yet" in ctxseg("predict", folder, code=1)
     assert "no unfinished run" in ctxseg("train", folder, "--resume", code=1)
+
+
+def test_patients_are_shown_and_named_at_the_command_line(files: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "p.ctxseg"
+    ctxseg("project", "create", folder, "--classes", "blob=7", "--images", files / "images")
+    yaml = (folder / "project.yaml").read_text()
+    assert "P0_1: patient P0_1, train" in ctxseg("project", "patients", folder)
+    shown = json.loads(
+        ctxseg("project", "patients", folder, "--group", "P[0-3]", "--set", "P4_1=P3", "--dry-run", "--json")
+    )
+    assert {row["name"]: row["patient"] for row in shown["images"]}["P4_1"] == "P3"
+    assert "Not matched, so as before: P4_1." in shown["notes"]
+    assert (folder / "project.yaml").read_text() == yaml, "only shown"
+    done = json.loads(ctxseg("project", "patients", folder, "--group", r"P\d", "--json"))
+    assert done["changed"] == [f"P{n}_1" for n in range(5)]
+    assert done["moved"] == {}, "they are only called differently"
+    with Project.open(folder, read_only=True) as project:
+        assert [image.group for image in project.spec.images] == [f"P{n}" for n in range(5)]
+    ctxseg("project", "patients", folder, "--own")
+    with Project.open(folder, read_only=True) as project:
+        assert [image.group for image in project.spec.images] == project.names
+    assert "matches no image" in ctxseg("project", "patients", folder, "--group", "Q", code=1)
+    assert "IMAGE=PATIENT" in ctxseg("project", "patients", folder, "--set", "P4_1", code=1)
+
+
+def test_patients_that_differ_between_copies_are_told(copies: tuple[Project, Project]) -> None:
+    first, second = copies
+    set_patients(first, {"v": "A"})
+    set_patients(second, {"v": "B"})
+    assert "image v: patient A here, B there; stays A" in merge(first, second)
+    assert first.spec.entry("v").group == "A"
 
 
 def test_add_split_restore_and_merge(files: Path, tmp_path: Path) -> None:

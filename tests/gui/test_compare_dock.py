@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import time
+
 import numpy as np
 import pytest
 
@@ -9,9 +13,10 @@ from napari_ctxseg import io
 from napari_ctxseg.compare.prepare import stored_comparisons
 from napari_ctxseg.config import parse_loss
 from napari_ctxseg.engine.client import EngineClient
+from napari_ctxseg.errors import InputError
 from napari_ctxseg.events import CellDone, CellStarted, JobDone, JobFailed, StepEnd
 from napari_ctxseg.gui.compare_dock import CompareDock
-from napari_ctxseg.gui.compare_folders import comparisons_folder
+from napari_ctxseg.gui.compare_folders import comparisons_folder, sweep_orphans
 from napari_ctxseg.gui.compare_variants import variant_name
 from napari_ctxseg.gui.timing import costs
 from napari_ctxseg.gui.workbench import TABS, Workbench
@@ -192,6 +197,93 @@ def test_a_failed_run_is_shown_and_can_be_made_again(make_dock, viewer, qtbot, f
     assert dock.runs.table.item(1, 3).text() == "running"
 
 
+def test_results_are_shown_after_each_run(make_dock, qtbot, folders):
+    """The real engine: after the first run there is a table, marked as incomplete; after the last it is whole."""
+    dock = make_dock()
+    seen = []
+    dock.comparing.reported.connect(
+        lambda final: seen.append((final, dock.comparing.report["runs"], dock.comparing.phase))
+    )
+    fill(dock, folders, steps=30)
+    dock.start.click()
+    qtbot.waitUntil(lambda: bool(seen), timeout=HANGS)
+    final, runs, _ = seen[0]
+    assert not final
+    assert (runs["done"], runs["planned"]) == (1, 4)
+    assert dock.pages.currentIndex() != 2, "nobody is taken away from what they look at"
+    assert "Incomplete" in dock.results.incomplete.text()
+    assert dock.results.table.rowCount() == 2
+    assert any("not finished" in text for text in dock.comparing.report["sentences"])
+    quiet(dock, qtbot)
+    qtbot.waitUntil(lambda: seen[-1][0], timeout=20_000)
+    qtbot.waitUntil(lambda: dock.pages.currentIndex() == 2, timeout=20_000)
+    assert dock.results.incomplete.text() == ""
+    assert not dock.results.incomplete.isVisible()
+    qtbot.waitUntil(lambda: not dock.comparing.unfinished)
+
+
+def test_a_crash_is_said_at_once_and_what_is_done_is_there(make_dock, qtbot, folders):
+    engines = []
+    dock = make_dock(lambda: engines.append(CompareEngine()) or engines[-1])
+    fill(dock, folders)
+    dock.begin()
+    qtbot.waitUntil(lambda: bool(engines) and bool(engines[-1].asked), timeout=20_000)
+    engines[-1].said = [CellStarted("Dice + CE", 0, 0, 1, 4)]
+    qtbot.waitUntil(lambda: dock.comparing.current == 0, timeout=20_000)
+    engines[-1].said = [JobFailed("The engine was killed.", "Press Resume.", "/x.log"), JobDone()]
+    quiet(dock, qtbot)
+    assert dock.comparing.status.startswith("The engine was killed. Press Resume.")
+
+
+def test_a_crash_within_a_run_is_said_in_its_row(make_dock, qtbot, folders):
+    dock = make_dock()
+    fill(dock, folders, steps=4000)
+    dock.start.click()
+    qtbot.waitUntil(lambda: dock.comparing._share > 0, timeout=HANGS)
+    dock.comparing.engine._process.kill()
+    quiet(dock, qtbot)
+    assert "killed" in dock.comparing.status
+    qtbot.waitUntil(lambda: dock.runs.table.item(0, 3).text() == "interrupted", timeout=20_000)
+    assert "killed" in dock.runs.table.item(0, 3).toolTip()
+    qtbot.waitUntil(dock.resume.isEnabled, timeout=20_000)
+
+
+def test_a_report_that_was_not_written_can_be_asked_for(make_dock, qtbot, folders):
+    """The engine dies after the last run: nothing is missing but the report."""
+    dock = make_dock()
+    fill(dock, folders)
+    dock.start.click()
+    quiet(dock, qtbot)
+    folder = dock.comparing.folder
+    qtbot.waitUntil(lambda: dock.comparing.report is not None, timeout=20_000)
+    (folder / "report.json").unlink()
+    dock.comparing.look(folder)
+    qtbot.waitUntil(lambda: "Resume writes it" in dock.comparing.status, timeout=20_000)
+    qtbot.waitUntil(dock.resume.isEnabled, timeout=20_000)
+    dock.resume.click()
+    quiet(dock, qtbot)
+    assert (folder / "report.json").is_file()
+
+
+def test_copies_without_a_plan_are_swept(tmp_path):
+    orphan, young, mine, whole = (
+        tmp_path / name for name in ("20250101-120000", "20250101-120001", "other", "20250101-120002")
+    )
+    for path in (orphan, young, mine, whole):
+        (path / "data" / "images").mkdir(parents=True)
+    (whole / "compare.yaml").write_text("")
+    now = time.time()
+    sweep_orphans(tmp_path, now)
+    assert orphan.exists(), "somebody may still be making it"
+    for path in (young, young / "data", young / "data" / "images"):
+        os.utime(path, (now + 90_000, now + 90_000))
+    sweep_orphans(tmp_path, now + 90_000)
+    assert not orphan.exists()
+    assert young.exists()
+    assert mine.exists()
+    assert whole.exists()
+
+
 def test_an_error_before_the_first_run_leaves_no_folder(make_dock, viewer, qtbot, folders):
     engines = []
     dock = make_dock(lambda: engines.append(CompareEngine()) or engines[-1])
@@ -294,6 +386,77 @@ def test_labelled_images_of_the_project_are_compared_as_they_are(bench, viewer, 
     assert stored.shape[0] == 2
     assert stored[1, 2, 2] == 1, "the last stroke is in it"
     dock.comparing._on_event(JobDone())
+
+
+def test_closed_while_the_data_are_put_together_nothing_is_left(bench, qtbot, tmp_path, monkeypatch):
+    path = project(tmp_path, 3)
+    dock = compare_tab(bench, qtbot, path)
+    qtbot.waitUntil(lambda: len(dock.plan.offer.images) == 3, timeout=20_000)
+    for loss in ("dice_ce", "ce"):
+        dock.plan.variants.put(loss, {"loss": loss})
+    here, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(cases, *places, **options):
+        for place in places:
+            place.mkdir(parents=True)
+        here.set()
+        assert go_on.wait(60)
+        assert not options["go_on"](), "the copies are given up"
+        ended.set()
+
+    monkeypatch.setattr("napari_ctxseg.gui.comparing.write_cases", slow)
+    dock.begin()
+    qtbot.waitUntil(here.is_set, timeout=20_000)
+    folder = dock.comparing.folder
+    assert folder.is_dir()
+    dock.shut_down()
+    go_on.set()
+    qtbot.waitUntil(ended.is_set, timeout=20_000)
+    qtbot.waitUntil(lambda: not folder.exists(), timeout=20_000)
+    assert dock.comparing.engine is None
+
+
+def test_closed_before_the_engine_was_asked_nothing_is_left(bench, qtbot, tmp_path):
+    dock = compare_tab(bench, qtbot, project(tmp_path, 3))
+    engine = CompareEngine()
+    engine.state = "starting"
+    dock.comparing._make_engine = lambda: engine
+    qtbot.waitUntil(lambda: len(dock.plan.offer.images) == 3, timeout=20_000)
+    for loss in ("dice_ce", "ce"):
+        dock.plan.variants.put(loss, {"loss": loss})
+    dock.begin()
+    qtbot.waitUntil(lambda: dock.comparing.phase == "running", timeout=20_000)
+    folder = dock.comparing.folder
+    assert folder.is_dir()
+    dock.shut_down()
+    assert not folder.exists()
+
+
+def test_a_project_is_not_copied_while_it_is_compared_on(bench, qtbot, tmp_path, monkeypatch):
+    path = project(tmp_path, 3)
+    dock = compare_tab(bench, qtbot, path)
+    engines = []
+    dock.comparing._make_engine = lambda: engines.append(CompareEngine()) or engines[-1]
+    qtbot.waitUntil(lambda: len(dock.plan.offer.images) == 3, timeout=20_000)
+    for loss in ("dice_ce", "ce"):
+        dock.plan.variants.put(loss, {"loss": loss})
+    dock.begin()
+    told, asked = [], []
+    project_dock = bench.project_dock
+    monkeypatch.setattr(project_dock, "tell", told.append)
+    monkeypatch.setattr("qtpy.QtWidgets.QFileDialog.getSaveFileName", lambda *_: asked.append(1) or ("", ""))
+    project_dock.save.click()
+    assert "a comparison in it is under way" in told[-1]
+    assert asked == [], "said before a folder is asked for"
+    qtbot.waitUntil(lambda: bool(engines) and bool(engines[-1].asked), timeout=20_000)
+    with pytest.raises(InputError, match="cannot be copied now"):
+        project_dock.workspace.save_as(tmp_path / "q.ctxseg")
+    dock.comparing._on_event(JobDone())
+    qtbot.waitUntil(lambda: dock.comparing.phase == "idle")
+    project_dock.workspace.check_movable()
+    project_dock.workspace.doing = "copying the project"
+    assert "copying the project" in dock.problem()
+    project_dock.workspace.doing = ""
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,19 @@ import sys
 import numpy as np
 import pytest
 import yaml
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QFileDialog, QToolButton
 
 from napari_ctxseg import io
+from napari_ctxseg.config.figure_parts import ViewConfig
 from napari_ctxseg.engine.client import EngineClient
 from napari_ctxseg.errors import InputError
 from napari_ctxseg.figures import Sources, draw, read_recipe
+from napari_ctxseg.gui.figure_around import known_files
 from napari_ctxseg.gui.figure_dock import FigureDock
+from napari_ctxseg.gui.figure_editors import ViewEditor
 from napari_ctxseg.gui.figure_zoom import NAME
 from napari_ctxseg.gui.seen import capture
+from napari_ctxseg.gui.train_dock import WIDEST
 from napari_ctxseg.gui.workbench import TABS, Workbench
 from napari_ctxseg.image import Image, plain_affine
 from napari_ctxseg.project import Project
@@ -201,21 +205,136 @@ def test_a_figure_of_files_through_the_form(dock, viewer, qtbot, tmp_path):
     fields._editors["image"].setText(str(tmp_path / "im.nii"))
     fields._editors["reference"].setText(str(tmp_path / "ref.nii"))
     fields._editors["predictions"].setText(f"{tmp_path / 'guess.nii'}")
-    fields._editors["view"].setText("{index: 2, zoom: {margin: 4}}")
+    view = fields._editors["view"]
+    view.index.box.setValue(2)
+    view.zoom.setCurrentText("inset")
+    view.zoom_margin.box.setValue(4)
+    fields._colours["reference"].put("#112233")
     previewed(dock, qtbot)
     saved(dock, qtbot, tmp_path / "o.png")
     recipe, notes = read_recipe(tmp_path / "o.recipe.yaml")
     assert notes == []
     assert recipe.view.index == 2
+    assert (recipe.view.zoom.place, recipe.view.zoom.margin) == ("inset", 4)
+    assert recipe.reference.colour == "#112233"
     assert draw(recipe, Sources(tmp_path)).chosen["zoom"]
     fields._editors["reference"].setText(str(tmp_path / "gone.nii"))
     qtbot.waitUntil(
         lambda: "gone.nii" in dock.status.text() and "is not there" in dock.status.text(), timeout=HANGS
     )
-    fields._editors["view"].setText("{index: ")
+    fields._editors["classes"].setText("{lv: ")
     qtbot.waitUntil(lambda: "cannot be read" in dock.status.text(), timeout=HANGS)
+    fields._editors["classes"].setText("")
+    view.low.setText("1")
+    qtbot.waitUntil(lambda: "needs both numbers" in dock.status.text(), timeout=HANGS)
+    view.high.setText("much")
+    qtbot.waitUntil(lambda: "needs 2 numbers" in dock.status.text(), timeout=HANGS)
+    fields._colours["reference"].put(None)
     dock.open_recipe(tmp_path / "o.recipe.yaml")
     assert fields.values()["view"]["index"] == 2
+    assert "window" not in fields.values()["view"]
+    assert fields._colours["reference"].colour == "#112233"
+    assert fields._editors["reference"].text().endswith("ref.nii"), "the button has the colour"
+
+
+def test_layers_without_a_file_are_written_beside_the_figure(dock, viewer, qtbot, tmp_path):
+    """The recipe names files, so it draws the same picture without the viewer."""
+    image, first, _ = add_layers(viewer)
+    dock.kind.setCurrentIndex(dock.kind.findData("overlay"))
+    fields = dock._fields["overlay"]
+    known = dict(known_files(viewer))
+    assert set(known) == {f"layer {name}, as it is when drawn" for name in ("mr", "lv", "guess")}
+    put = {"image": "mr", "reference": "lv", "predictions": "guess"}
+    for name, layer in put.items():
+        fields._editors[name].setText(str(known[f"layer {layer}, as it is when drawn"]))
+    fields._editors["view"].index.box.setValue(2)
+    previewed(dock, qtbot)
+    first.paint((2, 30, 40), 3)
+    saved(dock, qtbot, tmp_path / "o.png")
+    assert read_recipe(tmp_path / "o.recipe.yaml")[1] == []
+    text = (tmp_path / "o.recipe.yaml").read_text()
+    assert "o.layers/mr.nii" in text
+    assert str(dock.making.scratch) not in text
+    stored = io.read_labels(tmp_path / "o.layers" / "lv.nii")
+    np.testing.assert_array_equal(stored.array, first.data)
+    assert stored.spacing == pytest.approx((5.0, 1.5, 1.5))
+    np.testing.assert_allclose(io.read(tmp_path / "o.layers" / "mr.nii").array, image.data)
+    drawn = (tmp_path / "o.png").read_bytes()
+    viewer.layers.clear()
+    dock.open_recipe(tmp_path / "o.recipe.yaml")
+    saved(dock, qtbot, tmp_path / "again.png")
+    assert (tmp_path / "again.png").read_bytes() == drawn
+    assert not (tmp_path / "again.layers").exists()
+    fields._editors["image"].setText("layer:mr")
+    with pytest.raises(InputError, match="not in the viewer any more"):
+        dock.build()
+    viewer.add_image(np.zeros((20, 20, 3), np.uint8), name="mr", rgb=True)
+    with pytest.raises(InputError, match="colour image"):
+        dock.build()
+
+
+def test_numbers_and_names_have_editors(dock, viewer, qtbot):
+    dock.kind.setCurrentIndex(dock.kind.findData("errors"))
+    errors = dock._fields["errors"]
+    assert errors.values()["threshold"] == 0.5
+    box = errors._editors["threshold"].box
+    box.setValue(7)
+    assert errors.values()["threshold"] == 1.0, "never out of bounds"
+    assert "channel" not in errors.values(), "left open"
+    errors._editors["channel"].box.setValue(1)
+    assert errors.values()["channel"] == 1
+    view = errors._editors["view"]
+    assert view.box.isHidden()
+    view.crop.setCurrentIndex(2)
+    assert not view.box.isHidden()
+    view.box.setText("1, 2, 30, 40")
+    view.low.setText("-1.5")
+    view.high.setText("2")
+    view.axis.setCurrentText("y")
+    found = ViewConfig.model_validate(errors.values()["view"])
+    assert (found.crop, found.window, found.axis, found.index) == ((1, 2, 30, 40), (-1.5, 2.0), "y", None)
+    again = ViewEditor()
+    qtbot.addWidget(again)
+    again.put(found)
+    assert ViewConfig.model_validate(again.value()) == found
+    dock.kind.setCurrentIndex(dock.kind.findData("boxplots"))
+    plots = dock._fields["boxplots"]
+    line = plots._editors["measures"]
+    menu = next(each.menu() for each in line.parent().findChildren(QToolButton))
+    for wanted in ("hd95", "dice", "hd95"):
+        menu.aboutToShow.emit()
+        next(action for action in menu.actions() if action.text() == wanted).trigger()
+    assert plots.values()["measures"] == ["dice"]
+    dock._fit_width()
+    assert dock.scroll_area.minimumWidth() <= WIDEST
+
+
+def test_a_labels_layer_is_chosen_and_its_strokes_are_followed(dock, viewer, qtbot):
+    _, _, second = add_layers(viewer)
+    previewed(dock, qtbot)
+    panel = dock.view_panel.labels
+    qtbot.waitUntil(lambda: panel.count() == 3, timeout=HANGS)
+    assert [panel.itemText(n) for n in range(3)] == ["All labels in sight", "only lv", "only guess"]
+
+    def names():
+        dock.build()
+        return [layer.name for layer in dock._taken.view().layers]
+
+    assert names() == ["mr", "lv", "guess"]
+    panel.setCurrentIndex(2)
+    panel.activated.emit(2)
+    assert names() == ["mr", "guess"]
+    before = previewed(dock, qtbot)
+    second.paint((2, 5, 5), 1)
+    qtbot.waitUntil(
+        lambda: dock.making.picture is not before and not np.array_equal(dock.making.picture, before),
+        timeout=HANGS,
+    )
+    second.name = "mine"
+    qtbot.waitUntil(lambda: panel.currentText() == "only mine", timeout=HANGS)
+    viewer.layers.remove("mine")
+    qtbot.waitUntil(lambda: panel.currentText() == "All labels in sight", timeout=HANGS)
+    assert names() == ["mr", "lv"]
 
 
 def test_a_loss_map_needs_torch_and_the_screen_does_not(dock, viewer, qtbot, tmp_path):

@@ -160,6 +160,19 @@ def test_methods_for_several_patients_are_offered(bench):
     assert "patient" in bench.session.train_problem()
 
 
+def test_patients_named_in_the_project_count(bench):
+    """Images of one patient are one; a patient kept for validation does not train."""
+    assert bench.session.facts().training == 2
+    bench.workspace.set_patients({"p0": "p1"})
+    facts = bench.session.facts()
+    assert (facts.patients, facts.training) == (2, 1)
+    bench.session.config = bench.session.config.updated(method={"kind": "cr_gan"})
+    bench.paint()
+    problem = bench.session.train_problem()
+    assert "only one patient" in problem
+    assert "Patients... in the tab Project" in problem
+
+
 def test_an_unlabelled_open_image_is_left_out(bench):
     bench.session.train()
     assert {case.name for case in bench.asked("train")[-1][2]} == {"p1", "p2"}

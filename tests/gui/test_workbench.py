@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QMessageBox
 
+from napari_ctxseg.errors import InputError
 from napari_ctxseg.events import JobDone, RunFinished, StepEnd
 from napari_ctxseg.gui import project_dock as module
 from napari_ctxseg.gui import workbench
@@ -114,6 +115,96 @@ def test_an_unnamed_project_without_paint_leaves_nothing(bench, viewer, qtbot):
     qtbot.waitUntil(lambda: workspace.opened is not None, timeout=20_000)
     bench.shut_down()
     assert unnamed_projects() == []
+
+
+def more_images(path, count):
+    with Project.open(path) as made:
+        for number in range(count):
+            array = np.random.default_rng(number).normal(size=SHAPE).astype(np.float32)
+            made.add_array(
+                Image(array, "zyx", (1.0, 1.0, 1.0), plain_affine((1.0, 1.0, 1.0))),
+                f"P{number // 2}_{number}",
+            )
+
+
+def test_patients_are_named_by_a_pattern_on_screen(bench, qtbot, path):
+    more_images(path, 6)
+    workspace = opened(bench, qtbot, path)
+    panel = bench.project_dock.image_panel
+    qtbot.waitUntil(lambda: panel.table.rowCount() == 8, timeout=10_000)
+    assert panel.table.isColumnHidden(3), "every image is its own patient"
+    qtbot.waitUntil(panel.patients.isEnabled, timeout=10_000)
+    panel.patients.click()
+    dialog = panel.dialog
+    ok = dialog.buttons.button(dialog.buttons.StandardButton.Ok)
+    assert not ok.isEnabled()
+    before = workspace.project.spec
+    dialog.pattern.setText("P(")
+    dialog.pattern.textEdited.emit("P(")
+    assert "regular expression" in dialog.note.text()
+    assert not ok.isEnabled()
+    dialog.pattern.setText(r"P\d")
+    dialog.pattern.textEdited.emit(r"P\d")
+    assert [dialog.table.item(row, 1).text() for row in range(8)] == [
+        "p0",
+        "p1",
+        "P0",
+        "P0",
+        "P1",
+        "P1",
+        "P2",
+        "P2",
+    ]
+    assert "Not matched, so as before: p0, p1" in dialog.note.text()
+    dialog.table.item(1, 1).setText("P0")
+    assert dialog.patients()["p1"] == "P0"
+    assert "Not matched" not in dialog.note.text()
+    shown = {dialog.table.item(row, 0).text(): dialog.table.item(row, 2).text() for row in range(8)}
+    assert workspace.project.spec == before, "only shown until OK"
+    assert ok.isEnabled()
+    ok.click()
+    qtbot.waitUntil(lambda: not panel.table.isColumnHidden(3), timeout=10_000)
+    assert [panel.table.item(row, 3).text() for row in range(8)] == [
+        "p0",
+        "P0",
+        "P0",
+        "P0",
+        "P1",
+        "P1",
+        "P2",
+        "P2",
+    ]
+    with Project.open(path, read_only=True) as found:
+        assert [image.group for image in found.spec.images][1] == "P0"
+        assert {name: found.role(name) for name in found.names} == {
+            name: text.split(" ")[-1] for name, text in shown.items()
+        }
+        roles = {image.group: found.role(image.name) for image in found.spec.images}
+        assert "validation" in roles.values()
+    assert bench.project_dock.scroll_area.minimumWidth() < module.WIDEST, "no scrolling sideways"
+
+
+def test_patients_of_a_read_only_project_are_greyed_with_the_reason(bench, qtbot, path):
+    with Project.open(path):
+        bench.project_dock.open_path(path)
+        panel = bench.project_dock.image_panel
+        qtbot.waitUntil(lambda: panel.table.rowCount() == 2, timeout=20_000)
+        qtbot.waitUntil(lambda: "reading only" in panel.patients.toolTip(), timeout=10_000)
+        assert not panel.patients.isEnabled()
+        assert "reading only" in panel.role.toolTip()
+
+
+def test_patients_stay_while_a_training_needs_them(bench, qtbot, path):
+    workspace = opened(bench, qtbot, path)
+    panel, session = bench.project_dock.image_panel, bench.train_dock.session
+    qtbot.waitUntil(panel.patients.isEnabled, timeout=10_000)
+    session.phase = "training"
+    session.changed.emit()
+    qtbot.waitUntil(lambda: not panel.patients.isEnabled(), timeout=10_000)
+    assert "training is under way" in panel.patients.toolTip()
+    with pytest.raises(InputError, match="training is under way"):
+        workspace.set_patients({"p0": "a"})
+    session.phase = "idle"
 
 
 def test_a_project_is_opened_labelled_and_switched(bench, viewer, qtbot, path):

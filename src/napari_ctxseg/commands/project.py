@@ -11,16 +11,20 @@ from napari_ctxseg.project import (
     Project,
     SplitSpec,
     all_runs,
+    by_pattern,
     find_predictions,
     from_dataset_json,
     from_files,
     helped,
     is_project,
     load_rounds,
+    regrouped,
     repair,
     restore,
+    set_patients,
 )
 from napari_ctxseg.project import merge as merge_projects
+from napari_ctxseg.project.patients import sentences
 from napari_ctxseg.project.schema import ROLES
 from napari_ctxseg.project.split import counts
 
@@ -249,6 +253,48 @@ def merged(path: Path, other: Path, roots: Mapping[str, Path]) -> list[str]:
         raise InputError(other, "is no project", "Name the folder of the other copy")
     with Project.open(path, roots) as project, Project.open(other, read_only=True) as copy:
         return merge_projects(project, copy)
+
+
+def patients(
+    path: Path, pattern: str | None, assignments: Sequence[str], *, own: bool = False, dry_run: bool = False
+) -> dict[str, Any]:
+    """Say of each image whose it is, or change it; returns images with patients and roles, and sentences.
+
+    Raises
+    ------
+    CtxsegError
+        If an image does not exist, the pattern fits no name, or the project cannot be written to.
+    """
+    asked = bool(pattern is not None or own or assignments)
+    with Project.open(path, read_only=dry_run or not asked) as project:
+        wanted = {name: name for name in project.names} if own else {}
+        notes = []
+        if pattern is not None:
+            found = by_pattern(project.names, pattern)
+            if not found:
+                raise InputError(
+                    f"--group {pattern}", "matches no image's name", f"They are {_few(project.names)}"
+                )
+            if left := [name for name in project.names if name not in found]:
+                notes.append(f"Not matched, so as before: {_few(left)}.")
+            wanted |= found
+        for text in assignments:
+            name, sign, patient = text.partition("=")
+            if not sign or not patient.strip():
+                raise InputError(f"--set {text}", "is not IMAGE=PATIENT", "")
+            wanted[name] = patient
+        made = regrouped(project.spec, wanted) if dry_run or not asked else set_patients(project, wanted)
+        rows = zip(made.spec.images, made.roles(), strict=True)
+        return {
+            "images": [{"name": image.name, "patient": image.group, "role": role} for image, role in rows],
+            "changed": made.changed,
+            "moved": {name: list(pair) for name, pair in made.moved.items()},
+            "notes": [*notes, *sentences(made, runs=bool(all_runs(path)))],
+        }
+
+
+def _few(names: Sequence[str], most: int = 6) -> str:
+    return ", ".join(names[:most]) + (" ..." if len(names) > most else "")
 
 
 def split(path: Path, assignments: Sequence[str]) -> dict[str, list[str]]:

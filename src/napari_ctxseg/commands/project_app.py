@@ -182,6 +182,35 @@ def split(
                 report.print_line(f"{role}: {len(groups)}  {', '.join(groups)}")
 
 
+@app.command()
+def patients(
+    folder: Folder,
+    group: Group = None,
+    own: Annotated[
+        bool, typer.Option("--own", help="Each image a patient of its own, named like it.")
+    ] = False,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="IMAGE=PATIENT; may be repeated, and counts last.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would come of it; write nothing.")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Show which patient each image is of, or change it; the split follows."""
+    with report.errors(json_):
+        from napari_ctxseg.commands import project as command
+
+        found = command.patients(folder, group, set_ or [], own=own, dry_run=dry_run)
+        if json_:
+            report.print_json(found)
+            return
+        for row in found["images"]:
+            report.print_line(f"{row['name']}: patient {row['patient']}, {row['role']}")
+        for line in found["notes"]:
+            report.print_line(line)
+
+
 def _show(values: dict[str, Any], as_json: bool) -> None:
     from napari_ctxseg.commands.project import lines
 

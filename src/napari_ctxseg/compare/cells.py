@@ -114,7 +114,8 @@ def dealt(groups: Sequence[str], folds: int) -> list[set[str]]:
         raise InputError(
             f"--folds {folds}",
             f"cannot be made of {have}: a network must be tested on patients it has not seen",
-            "Add patients, or check --group; with two patients there are two folds, but no test of significance",
+            "Add patients, or check which image is of which patient (--group); with two patients there are two folds, but "
+            "no test of significance",
         )
     return [set(names[part::folds]) for part in range(folds)]
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 #: Okabe and Ito's colours, which colour-blind people can tell apart.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
 WIDTH, DPI = 7.0, 200
+DRAWN = ("boxes", "curves", "sweep")
 
 
 def draw_figures(report: Mapping[str, Any], folder: Path) -> list[str]:
@@ -37,7 +38,7 @@ def draw_figures(report: Mapping[str, Any], folder: Path) -> list[str]:
     from matplotlib import rc_context
 
     written = []
-    for name, draw in (("boxes", boxes), ("curves", curves), ("sweep", sweep)):
+    for name, draw in zip(DRAWN, (boxes, curves, sweep), strict=True):
         # Text stays text in the SVG, and the same numbers give the same file.
         with rc_context({"svg.fonttype": "none", "svg.hashsalt": "ctxseg", "font.size": 9}):
             figure = draw(report)
@@ -52,6 +53,14 @@ def draw_figures(report: Mapping[str, Any], folder: Path) -> list[str]:
                 )
                 written.append(f"{name}{suffix}")
     return written
+
+
+def forget_figures(folder: Path) -> list[str]:
+    """Remove what `draw_figures` has drawn; gives the names that are left: none."""
+    for name in DRAWN:
+        for suffix in (".svg", ".png"):
+            (folder / f"{name}{suffix}").unlink(missing_ok=True)
+    return []
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:

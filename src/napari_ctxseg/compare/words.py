@@ -37,7 +37,7 @@ def _unfinished(report: Mapping[str, Any]) -> list[str]:
     if runs["missing"]:
         found.append(
             f"The comparison is not finished: {runs['missing']} of {runs['planned']} runs are still to be done "
-            "(--resume). What follows holds for the runs that are done."
+            "(Resume, or --resume at the command line). What follows holds for the runs that are done."
         )
     for variant in report["variants"]:
         failed = sum(row["variant"] == variant["name"] for row in report["failed"])
@@ -81,7 +81,8 @@ def _base(report: Mapping[str, Any]) -> list[str]:
         )
     if unit == "images":
         found.append(
-            "Every image counts for itself, because nothing names its patient (--group): if several show one patient or "
+            "Every image counts for itself, because nothing names its patient (on screen: Patients... in the tab Project, "
+            "or the line Patient of a comparison of folders; at the command line --group): if several show one patient or "
             "sample, the intervals are too narrow and the p values too small."
         )
     seeds = len(report["seeds"])

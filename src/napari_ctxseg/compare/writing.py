@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from napari_ctxseg import dataset
 from napari_ctxseg.atomic import write_bytes_atomic
 from napari_ctxseg.compare.cells import cells_of, groups_of
-from napari_ctxseg.compare.figures import draw_figures
+from napari_ctxseg.compare.figures import draw_figures, forget_figures
 from napari_ctxseg.compare.queue import CompareFolder
 from napari_ctxseg.compare.report import latex, long_csv, make_report, markdown
 from napari_ctxseg.compare.results import Results
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 REPORT = "report.json"
 
 
-def write_report(path: Path, cells: Sequence[Cell] | None = None) -> dict[str, Any]:
+def write_report(path: Path, cells: Sequence[Cell] | None = None, *, pictures: bool = True) -> dict[str, Any]:
     """Write ``report.md``, ``.json``, ``.csv``, ``.tex`` and the figures from what is done.
 
     Parameters
@@ -31,6 +31,8 @@ def write_report(path: Path, cells: Sequence[Cell] | None = None) -> dict[str, A
         Folder of a comparison.
     cells : sequence of Cell, optional
         Its runs, where they are known already.
+    pictures : bool
+        False: for a report between two runs. Pictures of fewer runs are then removed, so that all files agree.
 
     Returns
     -------
@@ -50,7 +52,7 @@ def write_report(path: Path, cells: Sequence[Cell] | None = None) -> dict[str, A
     records = {cell.key: record for cell in cells if (record := folder.record(cell)) is not None}
     results = Results(plan, cells, records, groups_of(list(names), plan.run.data.group))
     report = make_report(results)
-    figures = draw_figures(report, path)
+    figures = draw_figures(report, path) if pictures else forget_figures(path)
     for name, text in {
         REPORT: json.dumps(report, indent=1, allow_nan=False) + "\n",
         "report.csv": long_csv(results),

@@ -27,6 +27,11 @@ LONGEST = {2: 128, 3: 96}
 #: Patches in a batch.
 BATCH = {2: 8, 3: 4}
 
+#: Where several patients come from.
+ELSEWHERE = (
+    "label images of several patients in a project (Patients... in the tab Project says whose each is); or train on a "
+    "folder of patients with `ctxseg train --group`"
+)
 #: Images below which data are small in the sense of the CR-GAN paper.
 MANY = 1000
 
@@ -45,15 +50,20 @@ class Facts:
         `classes` without background.
     patients : int
         With labels.
+    training : int or None
+        Those of them that train, where that is settled already, as in a project; None: the share decides.
     """
 
     shape: tuple[int, ...]
     channels: int = 1
     classes: int = 1
     patients: int = 1
+    training: int | None = None
 
     def trained_on(self, val: float) -> int:
         """Patients that are left for training when a share is kept apart for validation; see `cases.split_groups`."""
+        if self.training is not None:
+            return self.training
         if self.patients < 3 or val == 0:
             return self.patients
         return self.patients - min(max(1, round(val * self.patients)), self.patients - 2)
@@ -169,7 +179,7 @@ def _patients(config: RunConfig, facts: Facts) -> list[Refusal]:
             Refusal(
                 "network",
                 "Patient-wise normalisation compares patients, and there is only one to train on",
-                "Choose instance normalisation, or train on a folder of patients with `ctxseg train --group`",
+                f"Choose instance normalisation, or {ELSEWHERE}",
             )
         )
     if not isinstance(method, CrGanConfig):
@@ -180,8 +190,7 @@ def _patients(config: RunConfig, facts: Facts) -> list[Refusal]:
                 "method",
                 "CR-GAN's second stage learns from errors on patients that the first stage has not seen, and there is "
                 "only one patient",
-                "Choose cgan; or train on a folder of patients with `ctxseg train --group`, and take that run to predict "
-                "with",
+                f"Choose cgan; or {ELSEWHERE}, and take that run to predict with",
             )
         )
     elif count < method.refine.folds:

@@ -10,12 +10,10 @@ from qtpy.QtCore import QEvent, QSignalBlocker, Qt, QTimer
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
-    QFrame,
     QHBoxLayout,
     QLabel,
     QProgressBar,
     QPushButton,
-    QScrollArea,
     QTabWidget,
     QVBoxLayout,
     QWidget,
@@ -29,14 +27,22 @@ from napari_ctxseg.config import BudgetConfig, RunConfig, UNetConfig
 from napari_ctxseg.engine.client import EngineClient
 from napari_ctxseg.errors import CtxsegError, InputError
 from napari_ctxseg.gui.background import Background
-from napari_ctxseg.gui.compare_folders import PARENT, comparisons_folder, duration, fresh_folder, title_of
+from napari_ctxseg.gui.compare_folders import (
+    PARENT,
+    comparisons_folder,
+    duration,
+    fresh_folder,
+    sweep_orphans,
+    title_of,
+)
 from napari_ctxseg.gui.compare_plan import Offer, PlanPage, of_project
 from napari_ctxseg.gui.compare_results import ResultsPage, RunsPage
+from napari_ctxseg.gui.compare_widgets import enable, scrolled
 from napari_ctxseg.gui.comparing import Comparing
 from napari_ctxseg.gui.preferences import preferences
 from napari_ctxseg.gui.project_training import PATIENCE, ProjectTraining
 from napari_ctxseg.gui.timing import napari_works, timed
-from napari_ctxseg.gui.train_dock import WIDEST, train_docks
+from napari_ctxseg.gui.train_dock import train_docks
 from napari_ctxseg.project.comparable import BETWEEN, comparable
 
 if TYPE_CHECKING:
@@ -52,6 +58,7 @@ TICK_MS = 80
 #: Ticks between two looks at what the Workbench offers.
 LOOK_EVERY = 6
 NEW = "A new comparison"
+COMPARED = "a comparison in it is under way"
 
 
 class CompareDock(QWidget):
@@ -106,10 +113,10 @@ class CompareDock(QWidget):
         self.plan.changed.connect(self._mark_stale)
         self.results.wanted.connect(self.open_case)
         self.pages = QTabWidget()
-        self.scroll_area = _scrolled(self.plan)
+        self.scroll_area = scrolled(self.plan)
         self.pages.addTab(self.scroll_area, "Plan")
         self.pages.addTab(self.runs, "Runs")
-        self.pages.addTab(_scrolled(self.results), "Results")
+        self.pages.addTab(scrolled(self.results), "Results")
         self.progress = QProgressBar()
         self.progress.setRange(0, 1000)
         self.progress.setTextVisible(False)
@@ -146,6 +153,8 @@ class CompareDock(QWidget):
         session = open_docks[0].session if open_docks else None
         host = session.host if session is not None else None
         self._training = host if isinstance(host, ProjectTraining) else None
+        if self._training is not None:
+            self._training.workspace.holds[self.comparing] = self._held
         run = session.config if session is not None else self._default_run()
         project = self._training.workspace.project if self._training is not None else None
         rows = self._training.rows if self._training is not None and project is not None else []
@@ -166,6 +175,7 @@ class CompareDock(QWidget):
 
         def work() -> None:
             for place in places:
+                sweep_orphans(place)
                 found.extend(stored_comparisons(place))
             left.append(bool(found) and offer and unfinished(found[0]))
 
@@ -259,7 +269,17 @@ class CompareDock(QWidget):
         """Why a new comparison cannot begin; empty if it can."""
         if self.comparing.phase != "idle":
             return "A comparison is under way: pause it first."
+        if not self.plan.of_folders and self._training is not None and self._training.workspace.doing:
+            return f"The project is busy: {self._training.workspace.doing}."
         return self.plan.problem()
+
+    def _held(self) -> str:
+        """Why the project must stay where it is; empty if it need not."""
+        folder, training = self.comparing.folder, self._training
+        project = training.workspace.project if training is not None else None
+        if self._closed or self.comparing.phase == "idle" or folder is None or project is None:
+            return ""
+        return COMPARED if folder.is_relative_to(project.path) else ""
 
     def open_case(self, name: str) -> None:
         """Open the image of a case: in the project if it is one of its images, else from its files."""
@@ -289,10 +309,12 @@ class CompareDock(QWidget):
         self._stale = True
 
     @timed
-    def _show_report(self) -> None:
+    def _show_report(self, final: bool) -> None:
+        """Show what is known; only a report that is asked for, or the last one, comes to the front."""
         if self.comparing.report is not None:
             self.results.show_report(self.comparing.report, self.comparing.folder)
-            self.pages.setCurrentIndex(2)
+            if final:
+                self.pages.setCurrentIndex(2)
 
     @timed
     def _tick(self) -> None:
@@ -315,19 +337,17 @@ class CompareDock(QWidget):
         self.runs.show_rows(comparing.rows, comparing.current)
         self.progress.setValue(int(1000 * comparing.fraction))
         problem = self.problem()
-        _enable(
-            self.start, problem, "Make all runs, one after the other. The window may be closed meanwhile."
-        )
+        enable(self.start, problem, "Make all runs, one after the other. The window may be closed meanwhile.")
         what = (
             "End the engine at once; what was saved is kept."
             if comparing.stopping
             else ("End the running step, save its state, and write the report of what is done.")
         )
-        _enable(self.pause, "" if running else "Nothing is running.", what)
+        enable(self.pause, "" if running else "Nothing is running.", what)
         self.pause.setText("End now" if comparing.stopping else "Pause")
         again = self.retry.isChecked() and comparing.failures
-        left = idle and comparing.folder is not None and bool(comparing.missing or again)
-        _enable(
+        left = idle and comparing.folder is not None and bool(comparing.unfinished or again)
+        enable(
             self.resume, "" if left else "Nothing is left to be done.", "Go on where the comparison stood."
         )
         self.retry.setVisible(bool(comparing.failures))
@@ -372,23 +392,8 @@ class CompareDock(QWidget):
     def shut_down(self) -> None:
         """Stop following the viewer and let go of the engine; may be called twice."""
         self._closed = True
+        self.results.folder = None  # pictures that are still being read have no place any more
         self._timer.stop()
+        if self._training is not None:
+            self._training.workspace.holds.pop(self.comparing, None)
         self.comparing.close()
-
-
-def _scrolled(page: QWidget) -> QScrollArea:
-    area = QScrollArea()
-    area.setWidgetResizable(True)
-    area.setFrameShape(QFrame.Shape.NoFrame)
-    # As wide as its contents: scrolling sideways in a dock is a nuisance.
-    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    area.setWidget(page)
-    bar = area.verticalScrollBar()
-    room = bar.sizeHint().width() if bar is not None else 0
-    area.setMinimumWidth(min(page.minimumSizeHint().width() + room + 2, WIDEST))
-    return area
-
-
-def _enable(button: QPushButton, problem: str, tooltip: str) -> None:
-    button.setEnabled(not problem)
-    button.setToolTip(problem or tooltip)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import time
 from pathlib import Path
 
 import platformdirs
 
+from napari_ctxseg.compare.queue import OWN_IMAGES
+
 #: In a project, or in the user's cache.
 PARENT = "comparisons"
+#: Seconds.
+ORPHAN_AGE = 86400.0
 
 
 def comparisons_folder() -> Path:
@@ -21,6 +27,21 @@ def fresh_folder(parent: Path) -> Path:
     stem = time.strftime("%Y%m%d-%H%M%S")
     names = (stem if number == 1 else f"{stem}-{number}" for number in range(1, 1000))
     return next(parent / name for name in names if not (parent / name).exists())
+
+
+def sweep_orphans(parent: Path, now: float | None = None) -> None:
+    """Remove copies of data without a plan, of windows that were killed while they made them.
+
+    Only folders that are named by the time, hold nothing else, and were left alone for a day: nobody waits for them.
+    """
+    now = time.time() if now is None else now
+    with contextlib.suppress(OSError):  # a drive that is away, or another window was faster
+        for path in list(parent.iterdir()) if parent.is_dir() else ():
+            data = path / OWN_IMAGES.split("/")[0]
+            if title_of(path) == path.name or not data.is_dir() or set(path.iterdir()) != {data}:
+                continue
+            if now - max(each.stat().st_mtime for each in (path, data, *data.iterdir())) > ORPHAN_AGE:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def title_of(path: Path) -> str:

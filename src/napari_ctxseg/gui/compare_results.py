@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 PICTURES, WIDTH = ("boxes", "curves", "sweep"), 720
 #: Pixels that the first column of a table of results may take.
 FIRST = 130
+NOTHING = "There is no result yet: the first comes when a run has ended."
 STATES = {"waiting": "waiting", "begun": "interrupted", "done": "done", "failed": "FAILED"}
 
 
@@ -108,7 +109,9 @@ class ResultsPage(QWidget):
         super().__init__(parent)
         self._background = background
         self.folder: Path | None = None
-        self.sentences = QLabel("There is no result yet.")
+        self.incomplete = QLabel()
+        self.incomplete.setWordWrap(True)
+        self.sentences = QLabel(NOTHING)
         self.sentences.setWordWrap(True)
         self.sentences.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.table, self.failed = _table([]), _table(["variant", "fold", "seed", "error"])
@@ -123,7 +126,7 @@ class ResultsPage(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(2, 2, 2, 2)
         for widget in (
-            self.table, self.sentences, self.failed_title, self.failed, *self.pictures.values(),
+            self.incomplete, self.table, self.sentences, self.failed_title, self.failed, *self.pictures.values(),
             self.worst_title, self.worst, self.open_folder,
         ):  # fmt: skip
             column.addWidget(widget)
@@ -142,8 +145,11 @@ class ResultsPage(QWidget):
         self.failed.setVisible(there and bool(report and report["failed"]))
         self.failed_title.setVisible(there and bool(report and report["failed"]))
         if report is None:
-            self.sentences.setText("There is no result yet.")
+            self.incomplete.hide()
+            self.sentences.setText(NOTHING)
             return
+        self.incomplete.setText(incomplete_text(report["runs"]))
+        self.incomplete.setVisible(bool(self.incomplete.text()))
         self.sentences.setText("\n\n".join(report["sentences"]))
         header, rows = short_table(report)
         # What is looked for first stands first: a dock is narrow.
@@ -209,6 +215,13 @@ class ResultsPage(QWidget):
     def _open_folder(self) -> None:
         if self.folder is not None:
             QDesktopServices.openUrl(QUrl.fromLocalFile(str(self.folder)))
+
+
+def incomplete_text(runs: Mapping[str, int]) -> str:
+    """That numbers rest on some of the runs only; empty if on all of them."""
+    if not runs["missing"]:
+        return ""
+    return f"<b>Incomplete</b>: {runs['done']} of {runs['planned']} runs are in these numbers."
 
 
 def _table(header: Sequence[str]) -> QTableWidget:

@@ -58,8 +58,8 @@ class Comparing:
 
     #: Anything that is shown has changed.
     changed = Signal()
-    #: A new report is there.
-    reported = Signal()
+    #: A report is there; False: between two runs, of those that are done so far.
+    reported = Signal(bool)
     failed = Signal(str)
 
     def __init__(self, background: Callable[..., None], make_engine: Callable[[], EngineClient]) -> None:
@@ -85,6 +85,12 @@ class Comparing:
     def missing(self) -> int:
         """Runs that are still to be done."""
         return sum(row.state in ("waiting", "begun") for row in self.rows)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether anything is left to be done, and be it the report: the engine may have died while it wrote that."""
+        counted = None if self.report is None else self.report["runs"]["missing"]
+        return bool(self.missing or (self.rows and counted != 0))
 
     @property
     def failures(self) -> int:
@@ -124,7 +130,11 @@ class Comparing:
             try:
                 plan, cases = gather(folder)
                 if cases is not None:
-                    write_cases(cases, folder / OWN_IMAGES, folder / OWN_LABELS)
+                    places = (folder / OWN_IMAGES, folder / OWN_LABELS)
+                    write_cases(cases, *places, go_on=lambda: not self.closed)
+                if self.closed:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    return
                 cells = cells_of(plan, dataset.training_pairs(plan.run.data))
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)  # nothing of anybody else's can be in it
@@ -132,10 +142,13 @@ class Comparing:
             found.extend([[RunState(c.variant, c.fold, c.seed, "waiting") for c in cells], plan])
 
         def done() -> None:
+            if self.closed:  # meanwhile: nobody would go on with copies without a plan
+                shutil.rmtree(folder, ignore_errors=True)
+                return
             rows, plan = found
             self._start(rows, lambda engine: engine.compare(folder, plan))
 
-        self._off_the_screen(work, done, self._gave_up)
+        self._background(work, done, lambda error: None if self.closed else self._gave_up(error))
 
     def resume(self, *, retry_failed: bool = False) -> None:
         """Go on where the comparison in the present folder stood."""
@@ -213,7 +226,7 @@ class Comparing:
             self.status = self._where_it_stands()
             self.changed.emit()
             if self.report is not None:
-                self.reported.emit()
+                self.reported.emit(True)
 
         def failed(error: Exception) -> None:
             if self.folder == folder:
@@ -226,6 +239,8 @@ class Comparing:
         text = f"{ended} of {len(self.rows)} runs are done" + (
             f", {failed} of them failed." if failed else "."
         )
+        if not self.missing and self.unfinished:
+            return f"{text} The last report is not written: Resume writes it."
         return f"{text} Resume goes on where it stood." if self.missing else text
 
     # ------------------------------------------------------------ what the engine says
@@ -277,10 +292,12 @@ class Comparing:
                 if self.current is None:
                     self.status = event.text
             case Reported():
-                self._read_report()
+                self._read_report(final=event.final)
             case JobFailed():
                 where = f" Log: {event.log}" if event.log else ""
                 self._problem = " ".join(part for part in (event.error, event.remedy) if part) + where
+                if self.current is not None:  # the row says it too, at once
+                    self._set_row(self.current, "begun", f"Interrupted: {self._problem}")
                 self._tell(self._problem)
             case JobDone():
                 self._job_done()
@@ -312,7 +329,7 @@ class Comparing:
         if engine is not None:
             engine.close()
 
-    def _read_report(self) -> None:
+    def _read_report(self, *, final: bool) -> None:
         folder = self.folder
         assert folder is not None
         found: list[Any] = []
@@ -320,7 +337,7 @@ class Comparing:
         def done() -> None:
             if self.folder == folder and found[0] is not None:
                 self.report = found[0]
-                self.reported.emit()
+                self.reported.emit(final)
                 self.changed.emit()
 
         self._off_the_screen(lambda: found.append(_report_of(folder)), done, self._gave_up)
@@ -342,9 +359,11 @@ class Comparing:
 
     def close(self) -> None:
         """Let go of the engine: it ends its step, saves its state, and the queue can be gone on with."""
-        self.closed = True
+        never_asked, self.closed = self._ask is not None, True
         self._let_go()
         self.phase = "idle"
+        if never_asked and self.folder is not None and not (self.folder / PLAN).is_file():
+            shutil.rmtree(self.folder, ignore_errors=True)  # copies that no plan belongs to
 
 
 def _report_of(folder: Path) -> dict[str, Any] | None:

@@ -25,8 +25,10 @@ from napari_ctxseg.engine.client import EngineClient
 from napari_ctxseg.errors import CtxsegError, InputError
 from napari_ctxseg.figures import FORMATS, read_recipe, view_recipe
 from napari_ctxseg.gui import figure_around as around
+from napari_ctxseg.gui import layers as lay
 from napari_ctxseg.gui.background import Background
 from napari_ctxseg.gui.figure_fields import RecipeFields
+from napari_ctxseg.gui.figure_layers import LayersTaken
 from napari_ctxseg.gui.figure_making import FigureMaking, keep_recipe
 from napari_ctxseg.gui.figure_panels import StylePanel, ViewPanel
 from napari_ctxseg.gui.figure_zoom import ZoomFrame
@@ -72,7 +74,7 @@ class FigureDock(QWidget):
         super().__init__(parent)
         self.viewer, self._background = napari_viewer, Background()
         self.making = FigureMaking(engine or EngineClient(lane="figures"), self._background)
-        self.zoom = ZoomFrame(napari_viewer)
+        self.zoom, self._strokes = ZoomFrame(napari_viewer), around.Strokes(napari_viewer)
         self.folder: Path | None = None  # of an opened recipe
         self._stored: ViewFigure | None = None  # of an opened recipe of a view
         self._taken: Captured | None = None
@@ -210,7 +212,8 @@ class FigureDock(QWidget):
             if missing := self._fields[kind].missing():
                 raise InputError("the figure", f"needs {missing}", "Fill in the lines with a star")
             base = folder or around.project_folder(self.viewer) or Path.cwd()
-            return lambda scratch: (parse_figure(values, "the figure"), base)
+            taken = LayersTaken(self.viewer, values)
+            return lambda scratch: (parse_figure(taken.filled(scratch), "the figure"), base)
         more: dict[str, Any] = {"panels": self.view_panel.panels.currentData(), "style": style}
         drawn = self.zoom.corners()
         if self._stored is not None:
@@ -218,13 +221,13 @@ class FigureDock(QWidget):
             more |= {"zoom": drawn} if drawn is not None else {}
             return lambda scratch: (stored.model_copy(update=more), place)
         if self.view_panel.follow.isChecked() or self._taken is None:
-            skip = [] if self.zoom.present is None else [self.zoom.present]
+            skip = [*([] if self.zoom.present is None else [self.zoom.present]), *self.view_panel.skipped]
             self._taken = capture(self.viewer, around.class_names(self.viewer), skip)
-        taken = self._taken
-        self.notes = taken.notes
+        seen = self._taken
+        self.notes = seen.notes
 
         def make(scratch: Path) -> tuple[Recipe, Path]:
-            recipe = view_recipe(taken.view(), scratch / "view.npz", style)
+            recipe = view_recipe(seen.view(), scratch / "view.npz", style)
             return recipe.model_copy(update={**more, "zoom": drawn}), scratch
 
         return make
@@ -331,8 +334,10 @@ class FigureDock(QWidget):
         if self.kind.currentData() != "view":
             return
         state: Any = self.zoom.corners()
+        self.view_panel.offer_labels([lay.plain(each) for each in lay.layers_of(self.viewer, "labels")])
+        strokes = self._strokes.look()
         if self.view_panel.follow.isChecked():
-            state = (state, look_of_viewer(self.viewer), around.strokes(self.viewer))
+            state = (state, look_of_viewer(self.viewer), strokes, id(self.view_panel.only))
         if state != self._seen:
             self._seen = state
             self._want()
@@ -383,5 +388,6 @@ class FigureDock(QWidget):
             return
         self._closed = True
         self._timer.stop()
+        self._strokes.close()
         self.zoom.clear()
         self.making.close()

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
+    QLabel,
     QLineEdit,
     QMenu,
     QToolButton,
@@ -21,8 +22,11 @@ from qtpy.QtWidgets import (
 )
 
 from napari_ctxseg.config import Config
+from napari_ctxseg.config.figure_parts import LabelSource, ViewConfig
 from napari_ctxseg.errors import InputError
+from napari_ctxseg.evaluation.metrics import ALL_MEASURES
 from napari_ctxseg.figures.examples import EXAMPLES
+from napari_ctxseg.gui.figure_editors import ColourButton, Editor, NumberEditor, ViewEditor, number_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,7 +38,7 @@ if TYPE_CHECKING:
 #: Fields with editors of their own.
 ELSEWHERE = ("kind", "style")
 #: What may be written in a line, where its default says nothing.
-HINTS = {"View": {"index": 12, "crop": "auto", "zoom": {"margin": 8}}, "Classes": {"LV": 1}}
+HINTS = {"Classes": {"LV": 1}}
 
 
 def holds(annotation: Any, wanted: type) -> bool:
@@ -68,6 +72,7 @@ class RecipeFields(QWidget):
     ) -> None:
         super().__init__(parent)
         self._known, self._editors = known, dict[str, QWidget]()
+        self._colours: dict[str, ColourButton] = {}
         self._infos = {n: info for n, info in cls.model_fields.items() if n not in ELSEWHERE}
         example = EXAMPLES.get(str(cls.model_fields["kind"].default), {})
         form = QFormLayout(self)
@@ -78,21 +83,43 @@ class RecipeFields(QWidget):
             self._editors[name] = editor
             title = info.title or name
             files = isinstance(editor, QLineEdit) and holds(info.annotation, Path)
-            row = self._with_files(editor, info) if files and isinstance(editor, QLineEdit) else editor
-            form.addRow(f"{title} *" if info.is_required() else title, row)
+            row: QWidget = editor
+            if isinstance(editor, QLineEdit):
+                buttons = [self._files_button(editor, info)] if files else []
+                if holds(info.annotation, LabelSource) and get_origin(info.annotation) is not tuple:
+                    self._colours[name] = ColourButton()
+                    self._colours[name].changed.connect(lambda: self.changed.emit())
+                    buttons.append(self._colours[name])
+                if title == "Measures":
+                    buttons.append(_names_button(editor, ALL_MEASURES))
+                row = _in_a_row(editor, buttons)
+            if isinstance(editor, ViewEditor):
+                form.addRow(QLabel(title))
+                form.addRow(editor)
+            else:
+                form.addRow(f"{title} *" if info.is_required() else title, row)
 
     def _editor(self, info: FieldInfo, example: Any) -> QWidget:
         if info.annotation is bool:
-            box = QCheckBox()
-            box.setChecked(bool(info.default))
-            box.toggled.connect(lambda *_: self.changed.emit())
-            return box
+            check = QCheckBox()
+            check.setChecked(bool(info.default))
+            check.toggled.connect(lambda *_: self.changed.emit())
+            return check
         if get_origin(info.annotation) is Literal:
             combo = QComboBox()
             combo.addItems([str(each) for each in get_args(info.annotation)])
             combo.setCurrentText(str(info.default))
             combo.currentIndexChanged.connect(lambda *_: self.changed.emit())
             return combo
+        if info.annotation is ViewConfig:
+            view = ViewEditor()
+            view.changed.connect(lambda: self.changed.emit())
+            return view
+        if (number := number_type(info.annotation)) is not None:
+            kind, optional = number
+            box = NumberEditor(kind, optional=optional, default=_default(info), bounds=info.metadata)
+            box.changed.connect(lambda: self.changed.emit())
+            return box
         line = QLineEdit()
         example = HINTS.get(info.title or "") if example is None else example
         usual = _text(_default(info)) or "left empty: automatic"
@@ -100,12 +127,15 @@ class RecipeFields(QWidget):
         line.textChanged.connect(lambda *_: self.changed.emit())
         return line
 
-    def _with_files(self, line: QLineEdit, info: FieldInfo) -> QWidget:
-        """A line, and a button that offers files."""
-        holder, button = QWidget(), QToolButton()
+    def _files_button(self, line: QLineEdit, info: FieldInfo) -> QToolButton:
+        """A button that puts files into a line."""
+        button = QToolButton()
         menu = QMenu(button)
         button.setText("...  ")  # napari's style draws the arrow over the last letter
-        button.setToolTip("Choose a file: of an open layer, of a comparison, or any other.")
+        button.setToolTip(
+            "Choose a file: of an open layer, of a comparison, or any other. A layer without a file is written beside the "
+            "figure."
+        )
         button.setMenu(menu)
         button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         several = get_origin(info.annotation) in (tuple, dict)
@@ -132,11 +162,7 @@ class RecipeFields(QWidget):
                     action.setToolTip(str(path))
 
         menu.aboutToShow.connect(offer)
-        row = QHBoxLayout(holder)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(line, 1)
-        row.addWidget(button)
-        return holder
+        return button
 
     # ------------------------------------------------------------ values
 
@@ -155,8 +181,14 @@ class RecipeFields(QWidget):
                 found[name] = editor.isChecked()
             elif isinstance(editor, QComboBox):
                 found[name] = editor.currentText()
+            elif isinstance(editor, Editor):
+                if (value := editor.value()) is not None:
+                    found[name] = value
             elif isinstance(editor, QLineEdit) and (text := editor.text().strip()):
                 found[name] = _parsed(text, info)
+                if name in self._colours and (colour := self._colours[name].colour):
+                    plain = found[name] if isinstance(found[name], dict) else {"file": found[name]}
+                    found[name] = {"colour": colour, **plain}
         return found
 
     def missing(self) -> str:
@@ -178,9 +210,63 @@ class RecipeFields(QWidget):
                     editor.setChecked(bool(value))
                 elif isinstance(editor, QComboBox):
                     editor.setCurrentText(str(value))
+                elif isinstance(editor, Editor):
+                    editor.put(value)
                 elif isinstance(editor, QLineEdit):
+                    if name in self._colours:
+                        self._colours[name].put(value.colour if value is not None else None)
+                        value = _without_colour(value)
                     same = value == _default(self._infos[name])
                     editor.setText("" if same else _text(value))
+
+
+def _without_colour(source: LabelSource | None) -> Any:
+    """What is left for the line when the button has the colour: mostly a path."""
+    if source is None:
+        return None
+    rest = {n: getattr(source, n) for n in source.model_fields_set if n != "colour"}
+    rest = {n: each for n, each in rest.items() if n == "file" or each not in (None, False)}
+    return rest["file"] if set(rest) == {"file"} else rest
+
+
+def _in_a_row(line: QLineEdit, buttons: Sequence[QWidget]) -> QWidget:
+    if not buttons:
+        return line
+    holder = QWidget()
+    row = QHBoxLayout(holder)
+    row.setContentsMargins(0, 0, 0, 0)
+    row.addWidget(line, 1)
+    for button in buttons:
+        row.addWidget(button)
+    return holder
+
+
+def _names_button(line: QLineEdit, names: Sequence[str]) -> QToolButton:
+    """A button whose list ticks names in a line of names."""
+    button = QToolButton()
+    menu = QMenu(button)
+    button.setText("...  ")
+    button.setToolTip("Choose by a click.")
+    button.setMenu(menu)
+    button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+
+    def chosen() -> list[str]:
+        return [each.strip() for each in line.text().split(",") if each.strip()]
+
+    def toggle(name: str) -> None:
+        there = chosen()
+        line.setText(", ".join([each for each in there if each != name] if name in there else [*there, name]))
+
+    def offer() -> None:
+        menu.clear()
+        for name in names:
+            action = menu.addAction(name, lambda name=name: toggle(name))
+            if action is not None:
+                action.setCheckable(True)
+                action.setChecked(name in chosen())
+
+    menu.aboutToShow.connect(offer)
+    return button
 
 
 def _default(info: FieldInfo) -> Any:

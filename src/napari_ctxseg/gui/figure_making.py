@@ -15,6 +15,7 @@ from napari_ctxseg.config import Recipe, ViewFigure
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.events import FigureDrawn, JobDone, JobFailed
 from napari_ctxseg.figures import ENDING, MADE, read_recipe, save_recipe, targets
+from napari_ctxseg.gui.figure_layers import with_layers
 from napari_ctxseg.gui.timing import timed
 
 if TYPE_CHECKING:
@@ -101,8 +102,12 @@ class FigureMaking:
 
         def work() -> None:
             recipe, folder = build(self.scratch)
-            if out is not None and isinstance(recipe, ViewFigure):
-                recipe = _with_arrays(recipe, folder, targets(out, recipe.style)[0].with_suffix(".npz"))
+            if out is not None:
+                picture = targets(out, recipe.style)[0]
+                if isinstance(recipe, ViewFigure):
+                    recipe = _with_arrays(recipe, folder, picture.with_suffix(".npz"))
+                else:
+                    recipe = with_layers(recipe, self.scratch, picture)
             save_recipe(path, recipe, folder, {}, {})
 
         def done() -> None:

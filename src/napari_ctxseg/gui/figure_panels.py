@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from qtpy.QtCore import QSignalBlocker, Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -18,9 +20,13 @@ from qtpy.QtWidgets import (
 from napari_ctxseg.config import FigureStyle, ViewFigure
 from napari_ctxseg.gui.form import ConfigForm
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 #: Fields of a style that have no editor in the form, or one of their own.
 OWN = {"formats", "scale_length", "palette"}
 SAFE = "colour_blind"
+ALL_LABELS = "All labels in sight"
 
 
 class ViewPanel(QGroupBox):
@@ -44,6 +50,13 @@ class ViewPanel(QGroupBox):
         self.panels.addItem("A panel for each labels layer", "each")
         self.panels.setToolTip(ViewFigure.model_fields["panels"].description or "")
         self.panels.currentIndexChanged.connect(lambda *_: self.changed.emit())
+        self.labels = QComboBox()
+        self.labels.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.labels.setMinimumContentsLength(12)
+        self.labels.setToolTip("Which labels are drawn. Strokes in all of them are followed.")
+        self.labels.addItem(ALL_LABELS)
+        self.labels.activated.connect(lambda *_: self.take.emit())
+        self._layers: list[Any] = []
         self.zoom, self.no_zoom = QPushButton("Draw a zoomed part"), QPushButton("No zoomed part")
         self.zoom.setToolTip("Draw a rectangle in the viewer: what is in it is also shown larger.")
         self.no_zoom.setToolTip("Remove the rectangle.")
@@ -56,8 +69,35 @@ class ViewPanel(QGroupBox):
         second.addWidget(self.no_zoom)
         column = QVBoxLayout(self)
         column.addLayout(first)
+        column.addWidget(self.labels)
         column.addWidget(self.panels)
         column.addLayout(second)
+
+    def offer_labels(self, layers: Sequence[Any]) -> None:
+        """Offer these labels layers; the chosen one stays chosen, also under another name."""
+        names = [ALL_LABELS, *(f"only {layer.name}" for layer in layers)]
+        if names == [self.labels.itemText(n) for n in range(self.labels.count())] and all(
+            one is other for one, other in zip(layers, self._layers, strict=False)
+        ):
+            return
+        chosen = self.only
+        with QSignalBlocker(self.labels):
+            self.labels.clear()
+            self.labels.addItems(names)
+            self._layers = list(layers)
+            place = next((n for n, layer in enumerate(layers, 1) if layer is chosen), 0)
+            self.labels.setCurrentIndex(place)
+
+    @property
+    def only(self) -> Any:
+        """The one labels layer that is drawn; None: all that are visible."""
+        place = self.labels.currentIndex() - 1
+        return self._layers[place] if 0 <= place < len(self._layers) else None
+
+    @property
+    def skipped(self) -> list[Any]:
+        """Labels layers that are not drawn."""
+        return [] if self.only is None else [layer for layer in self._layers if layer is not self.only]
 
     def show_recipe(self, recipe: ViewFigure) -> None:
         """Show what a stored recipe says; it is not followed by the viewer."""

@@ -40,8 +40,8 @@ class Host(Protocol):
     def labelled_elsewhere(self) -> bool:
         """Whether images that are not open hold labels to learn from."""
 
-    def patients(self) -> int:
-        """Patients with labels to learn from, those kept for validation among them."""
+    def patients(self) -> tuple[int, int]:
+        """Labelled patients that train or validate, and those of them that train."""
 
     def named(self, shot: lay.Snapshot) -> lay.Snapshot:
         """A snapshot under the image's own name, whatever its layer is called."""

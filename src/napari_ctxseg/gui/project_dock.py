@@ -184,6 +184,11 @@ class ProjectDock(QWidget):
             self._try(lambda: self.workspace.new(Path(path)))
 
     def _save_as(self) -> None:
+        try:
+            self.workspace.check_movable()
+        except CtxsegError as error:  # said before a folder is asked for
+            self.tell(str(error))
+            return
         path, _ = QFileDialog.getSaveFileName(self, "Folder to copy the project to", "project.ctxseg")
         if path:
             self._try(lambda: self.workspace.save_as(Path(path)))

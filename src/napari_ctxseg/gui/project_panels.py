@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
 
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.gui.panels import FILES
+from napari_ctxseg.gui.patients_dialog import PatientsDialog
 from napari_ctxseg.gui.rounds_plot import RoundsPlot
 from napari_ctxseg.gui.summary import counts
 from napari_ctxseg.gui.timing import timed
@@ -34,8 +35,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from napari_ctxseg.gui.project_training import ProjectTraining
+    from napari_ctxseg.project import Project
 
 ROWS = 6
+ROLE_TIP = "What the selected image's patient is for. Validation measures each round; test images are never looked at."
+PATIENTS_TIP = "Say which images are of one patient: by hand, or all at once by a pattern over their names."
 
 
 class TextTable(QTableWidget):
@@ -83,8 +87,10 @@ class ImagePanel(QGroupBox):
     def __init__(self, training: ProjectTraining, tell: Callable[[str], None]) -> None:
         super().__init__("Images")
         self.training, self.workspace, self._tell = training, training.workspace, tell
+        self.dialog: PatientsDialog | None = None
         self.table = TextTable(
-            ["Image", "Labelled", "For"], "Double click: open the image. The one before is saved and closed."
+            ["Image", "Labelled", "For", "Patient"],
+            "Double click: open the image. The one before is saved and closed.",
         )
         self.table.cellDoubleClicked.connect(self._open)
         self.table.currentCellChanged.connect(lambda *_: self._show_role())
@@ -92,9 +98,6 @@ class ImagePanel(QGroupBox):
         self.counts.setWordWrap(True)
         self.role = QComboBox()
         self.role.addItems(ROLES)
-        self.role.setToolTip(
-            "What the selected image's patient is for. Validation measures each round; test images are never looked at."
-        )
         self.role.activated.connect(self._choose_role)
         self.add, self.add_files = QPushButton("Add ticked image"), QPushButton("Add files...")
         self.add.setToolTip(
@@ -102,6 +105,8 @@ class ImagePanel(QGroupBox):
         )
         self.add.clicked.connect(self._add)
         self.add_files.clicked.connect(self._add_files)
+        self.patients = QPushButton("Patients...")
+        self.patients.clicked.connect(self._edit_patients)
         self.states = QPushButton("Earlier states")
         self.states.setToolTip("Put the labels of the open image back to how they were.")
         self._menu = QMenu(self.states)
@@ -117,7 +122,7 @@ class ImagePanel(QGroupBox):
         layout.addWidget(self.table)
         for widgets in (
             (QLabel("Selected is for"), self.role, self.states),
-            (self.add, self.add_files),
+            (self.add, self.add_files, self.patients),
             (self.mark,),
         ):
             line = QHBoxLayout()
@@ -130,7 +135,11 @@ class ImagePanel(QGroupBox):
         rows, workspace = self.training.rows, self.workspace
         here = workspace.opened.name if workspace.opened is not None else ""
         names = [row.name for row in rows]
-        shown = [(row.name, row.problem or f"{row.labelled} of {row.slices}", row.role) for row in rows]
+        shown = [
+            (row.name, row.problem or f"{row.labelled} of {row.slices}", row.role, row.group) for row in rows
+        ]
+        # A dock is narrow: names are not said twice.
+        self.table.setColumnHidden(3, all(row.group == row.name for row in rows))
         self.table.fill(shown, names.index(here) if here in names else -1)
         self.counts.setText(counts(rows) if rows else "No images yet.")
         project = workspace.project
@@ -138,6 +147,11 @@ class ImagePanel(QGroupBox):
         for widget in (self.role, self.add, self.add_files, self.mark):
             widget.setEnabled(writable and not workspace.doing)
         self.states.setEnabled(writable and workspace.opened is not None)
+        problem = workspace.patients_problem()
+        self.patients.setEnabled(not problem)
+        self.patients.setToolTip(problem or PATIENTS_TIP)
+        read_only = project is not None and project.read_only
+        self.role.setToolTip(problem if read_only else ROLE_TIP)
         self._show_role()
 
     def _selected(self) -> int:
@@ -167,6 +181,21 @@ class ImagePanel(QGroupBox):
         group, role = self.training.rows[row].group, ROLES[self.role.currentIndex()]
         self._try(lambda: project.set_role(group, role))
         self.training.look()
+
+    @timed
+    def _edit_patients(self, *_: object) -> None:
+        project = self.workspace.project
+        if project is None or self.workspace.patients_problem():
+            return
+        # Not waited for: painting and saving go on behind it.
+        self.dialog = PatientsDialog(project.spec, trained=bool(self.training.runs), parent=self)
+        self.dialog.agreed.connect(lambda found: self._set_patients(project, found))
+        self.dialog.open()
+
+    @timed
+    def _set_patients(self, project: Project, patients: dict[str, str]) -> None:
+        if project is self.workspace.project:
+            self._try(lambda: self.workspace.set_patients(patients, self.training.look))
 
     @timed
     def _add(self, *_: object) -> None:

@@ -158,14 +158,18 @@ class ProjectTraining(ProjectResults):
         here = opened.name if opened is not None else ""
         return any(row.labelled and row.role == "train" for row in self.rows if row.name != here)
 
-    def patients(self) -> int:
+    def patients(self) -> tuple[int, int]:
         """See `napari_ctxseg.gui.jobs.Host`."""
         opened, project = self.workspace.opened, self._project
         if project is None:
-            return 1
+            return 1, 1
         here = opened.name if opened is not None else ""
-        rows = [r for r in self.rows if r.role in ("train", "validation") and (r.labelled or r.name == here)]
-        return max(1, len({project.spec.entry(row.name).group for row in rows if row.name in project.names}))
+        useful = {row.name for row in self.rows if row.labelled} | {here}
+        roles = project.spec.split.groups
+        labelled = {entry.group for entry in project.spec.images if entry.name in useful}
+        found = [roles.get(group, "train") for group in labelled]
+        training = found.count("train")
+        return max(1, training + found.count("validation")), max(1, training)
 
     def next_run(self, slug: str) -> Path:
         """See `napari_ctxseg.gui.jobs.Host`."""

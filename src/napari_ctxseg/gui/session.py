@@ -71,8 +71,7 @@ class Session(Predictions):
         self, viewer: Any, engine: EngineClient, runs: Path, background: Callable[..., None] = run_now
     ) -> None:
         super().__init__(viewer)
-        self.engine, self.runs = engine, runs
-        self._background = background
+        self.engine, self.runs, self._background = engine, runs, background
         self.from_scratch = False
         self.phase: Phase = "idle"
         self.status = self.remark = ""
@@ -88,7 +87,8 @@ class Session(Predictions):
     def facts(self) -> Facts | None:
         """What is known of the data; of a project all labelled patients count."""
         found, host = super().facts(), self.host
-        return found if found is None or host is None else replace(found, patients=host.patients())
+        patients, training = (1, None) if host is None else host.patients()
+        return None if found is None else replace(found, patients=patients, training=training)
 
     def train_problem(self) -> str:
         """Why training cannot start now, in words for the person; empty if it can."""

@@ -13,10 +13,10 @@ from napari_ctxseg.gui.autosave import INTERVAL
 from napari_ctxseg.gui.project_classes import ClassSync, specs_of
 from napari_ctxseg.gui.project_images import ProjectImages
 from napari_ctxseg.gui.timing import timed
-from napari_ctxseg.project import LabelStore, Project, all_runs
+from napari_ctxseg.project import LabelStore, Project, all_runs, set_patients
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from napari_ctxseg.gui.choices import Choices
@@ -40,6 +40,8 @@ class Workspace(ProjectImages):
 
     def __init__(self, choices: Choices, background: Callable[..., None], interval: float = INTERVAL) -> None:
         super().__init__(choices, background, interval)
+        #: Who needs the project's folder to stay where it is -> gives the reason, or nothing.
+        self.holds: dict[object, Callable[[], str]] = {}
         self._refreshed = 0.0
         self._strokes = 0
         self._classes = ClassSync(choices)
@@ -110,6 +112,32 @@ class Workspace(ProjectImages):
         self.effort.begin(project.spec.id)
         self._classes.show(project)
 
+    def set_patients(self, patients: Mapping[str, str], then: Callable[[], None] = lambda: None) -> None:
+        """Say of images whose they are; the split follows. `then` is called when it is written.
+
+        Raises
+        ------
+        InputError
+            If the project cannot be changed now.
+        """
+        if problem := self.patients_problem():
+            raise InputError("patients", f"cannot be changed: {problem}")
+        project = self._require()
+        self._run("writing the patients", lambda: set_patients(project, patients), lambda _: then())
+
+    def patients_problem(self) -> str:
+        """Why images cannot get other patients now; empty if they can."""
+        project = self.project
+        if project is None:
+            return "There is no project."
+        if project.read_only:
+            return f"This project is open for reading only. {project.notice}"
+        if self.doing:
+            return f"The project is busy: {self.doing}."
+        if getattr(self.choices, "phase", "idle") in ("preparing", "training"):
+            return "A training is under way, and its patients for validation must stay. Wait, or press Stop."
+        return "" if project.names else "There are no images yet."
+
     def save_as(self, path: Path) -> None:
         """Copy the project to a folder and go on there. Strokes made meanwhile are saved there too.
 
@@ -119,8 +147,7 @@ class Workspace(ProjectImages):
             If there is no project, or the engine writes in it.
         """
         project, opened = self._require(), self.opened
-        if getattr(self.choices, "phase", "idle") != "idle":
-            raise InputError("project", "is being trained on or predicted", "Wait for its end, or press Stop")
+        self.check_movable()
         self._pause()
 
         def work() -> tuple[Project, str]:
@@ -142,6 +169,19 @@ class Workspace(ProjectImages):
                 self.failed.emit(problem)
 
         self._run("copying the project", work, done, go_on)
+
+    def check_movable(self) -> None:
+        """Refuse to copy a folder that is being written to: the copy would be of no moment, and an unnamed one moves.
+
+        Raises
+        ------
+        InputError
+            Saying who writes.
+        """
+        if getattr(self.choices, "phase", "idle") != "idle":
+            raise InputError("project", "is being trained on or predicted", "Wait for its end, or press Stop")
+        for reason in filter(None, (ask() for ask in self.holds.values())):
+            raise InputError("project", f"cannot be copied now: {reason}", "Wait for its end, or press Pause")
 
     def close(self, seconds: float = 10.0) -> bool:
         """Save what is left, waiting for this long at most, and let others write; the layers stay.

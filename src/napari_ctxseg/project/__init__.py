@@ -13,6 +13,7 @@ from napari_ctxseg.project.manifest import is_project, restore
 from napari_ctxseg.project.marks import SliceMarks
 from napari_ctxseg.project.mend import repair
 from napari_ctxseg.project.merge import merge
+from napari_ctxseg.project.patients import Regrouped, by_pattern, regrouped, set_patients
 from napari_ctxseg.project.places import unnamed_projects
 from napari_ctxseg.project.predictions import Prediction, find_predictions, write_prediction
 from napari_ctxseg.project.progress import begin_round, finish_round
@@ -42,6 +43,7 @@ __all__ = [
     "Prediction",
     "Project",
     "ProjectSpec",
+    "Regrouped",
     "Round",
     "RunEntry",
     "Saved",
@@ -49,6 +51,7 @@ __all__ = [
     "SliceMarks",
     "SplitSpec",
     "all_runs",
+    "by_pattern",
     "find_predictions",
     "find_run",
     "helped",
@@ -57,8 +60,10 @@ __all__ = [
     "lock_run",
     "new_id",
     "next_run",
+    "regrouped",
     "restore",
     "save_round",
+    "set_patients",
     "unnamed_projects",
     "write_prediction",
 ]

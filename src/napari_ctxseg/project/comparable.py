@@ -14,7 +14,7 @@ from napari_ctxseg.project.schema import safe_name
 from napari_ctxseg.project.snapshot import annotation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from napari_ctxseg.project.folder import Project
@@ -138,8 +138,12 @@ def _notes(cut: Sequence[str], out: Sequence[str], *, volumes: bool) -> list[str
     return notes
 
 
-def write_cases(cases: Sequence[Case], images: Path, labels: Path) -> None:
+def write_cases(
+    cases: Sequence[Case], images: Path, labels: Path, *, go_on: Callable[[], bool] = lambda: True
+) -> None:
     """Write cases as files that `napari_ctxseg.dataset` pairs: one for each channel, real numbers in single precision.
+
+    `go_on` is asked before each; when it says False, the others are not written.
 
     Raises
     ------
@@ -152,6 +156,8 @@ def write_cases(cases: Sequence[Case], images: Path, labels: Path) -> None:
         except OSError as error:
             raise InputError(folder, f"cannot be made ({error.strerror})", "Choose another place") from error
     for case in cases:
+        if not go_on():
+            return
         like = replace(case.image, source=None)
         suffix = ".tif" if len(like.spatial_shape) == 2 else ".nii"
         assert case.labels is not None

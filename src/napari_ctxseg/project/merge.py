@@ -121,6 +121,12 @@ def _merged_spec(
         for group, role in theirs.split.groups.items()
         if mine.split.groups.get(group, role) != role
     ]
+    here = {image.name: image.group for image in mine.images}
+    notes += [
+        f"image {image.name}: patient {here[image.name]} here, {image.group} there; stays {here[image.name]}"
+        for image in theirs.images
+        if here.get(image.name, image.group) != image.group
+    ]
     merged = mine.updated(
         classes=[
             c.model_dump() for c in (*mine.classes, *(c for c in theirs.classes if c.name not in known))

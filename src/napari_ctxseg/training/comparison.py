@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from napari_ctxseg.compare.prepare import prepare
 from napari_ctxseg.compare.queue import CompareFolder, run_queue
 from napari_ctxseg.compare.writing import write_report
-from napari_ctxseg.events import Event, Note, Reported
+from napari_ctxseg.errors import CtxsegError
+from napari_ctxseg.events import CellDone, Event, Note, Reported
 from napari_ctxseg.training.cell import cell_runner
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ def run_cells(
     resume: bool,
     retry_failed: bool = False,
     stop: Callable[[], bool] = lambda: False,
+    so_far: bool = False,
 ) -> Generator[Event, None, list[Cell]]:
     """Make all runs of a plan that are not made yet.
 
@@ -37,11 +40,13 @@ def run_cells(
         Whether runs that failed before are done again.
     stop : callable
         Ends the running step and the queue when it says True; nothing that was done is lost.
+    so_far : bool
+        Whether the report of what is done, without pictures, is written after each run.
 
     Yields
     ------
     Event
-        See `napari_ctxseg.compare.queue.run_queue`.
+        See `napari_ctxseg.compare.queue.run_queue`, and `Reported` with `so_far`.
 
     Returns
     -------
@@ -55,7 +60,13 @@ def run_cells(
     """
     ready = prepare(plan, folder, resume=resume)
     runner = cell_runner(ready.cases)
-    yield from run_queue(folder, ready.cells, runner, stop=stop, retry_failed=retry_failed)
+    for event in run_queue(folder, ready.cells, runner, stop=stop, retry_failed=retry_failed):
+        yield event
+        if so_far and isinstance(event, CellDone) and not event.repeated and event.number < event.total:
+            # What cannot be reported now is told by the report at the end.
+            with contextlib.suppress(CtxsegError):
+                write_report(folder.path, ready.cells, pictures=False)
+                yield Reported(str(folder.path), final=False)
     return ready.cells
 
 
@@ -72,7 +83,7 @@ def run_comparison(
     Yields
     ------
     Event
-        Those of the queue, and at last `Reported`.
+        Those of the queue, and `Reported` after each run and at last.
 
     Raises
     ------
@@ -81,7 +92,9 @@ def run_comparison(
     """
     yield Note("Reading images and labels ...")
     chosen = folder.plan() if plan is None else plan
-    cells = yield from run_cells(chosen, folder, resume=resume, retry_failed=retry_failed, stop=stop)
+    cells = yield from run_cells(
+        chosen, folder, resume=resume, retry_failed=retry_failed, stop=stop, so_far=True
+    )
     yield Note("Writing the report ...")
     write_report(folder.path, cells)
     yield Reported(str(folder.path))
