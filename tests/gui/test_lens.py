@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from qtpy.QtWidgets import QLabel, QTabWidget
 
 from napari_ctxseg.config import parse_loss
 from napari_ctxseg.engine.client import EngineClient
@@ -131,6 +132,9 @@ def test_boxes_crop_contour_and_dilated_layers(viewer, lens_dock, qtbot):
     qtbot.waitUntil(lambda: shows(viewer, "Lens: contour", rim))
     qtbot.waitUntil(lambda: not viewer.layers["Lens: ROI"].visible)
     qtbot.waitUntil(lambda: not viewer.layers["Lens: ROI crop"].visible)
+    roi = dock.boxes["roi"]
+    qtbot.waitUntil(lambda: not (roi.isChecked() or roi.isEnabled()))
+    assert dock.lens.wanted["roi"], "the wish is kept for the next loss with a region"
 
     dock.boxes["dilated"].setChecked(True)
     use_dilated(dock, 3)
@@ -149,6 +153,42 @@ def test_boxes_crop_contour_and_dilated_layers(viewer, lens_dock, qtbot):
     viewer.layers.remove("Lens: weight")  # by hand
     mask.paint((2, 50, 50), 1)
     qtbot.waitUntil(lambda: "Lens: weight" in viewer.layers, timeout=20_000)
+
+
+def test_behind_another_tab_the_maps_are_out_of_sight(viewer, qtbot):
+    tabs = QTabWidget()
+    dock = LensDock(viewer)
+    tabs.addTab(QLabel("another"), "Train")
+    tabs.addTab(dock, "Lens")
+    tabs.setCurrentIndex(1)
+    viewer.window.add_dock_widget(tabs, name="Tabs")
+    qtbot.waitUntil(lambda: dock.lens.engine.state == "ready", timeout=120_000)
+    mask = viewer.layers["mask"]
+    use_dilated(dock)
+    viewer.dims.set_current_step(0, 2)
+    mask.paint((2, 20, 30), 1)
+    qtbot.waitUntil(
+        lambda: shows(viewer, "Lens: weight", weights_of(mask.data[2]), atol=1e-6), timeout=20_000
+    )
+    layer = viewer.layers["Lens: weight"]
+    dock.boxes["dilated"].setChecked(True)
+    qtbot.waitUntil(lambda: "Lens: dilated" in viewer.layers, timeout=20_000)
+    dock.boxes["dilated"].setChecked(False)
+    qtbot.waitUntil(lambda: not viewer.layers["Lens: dilated"].visible)
+    before = layer.data.copy()
+    tabs.setCurrentIndex(0)
+    qtbot.waitUntil(lambda: not layer.visible)
+    mask.paint((2, 50, 50), 1)
+    qtbot.wait(300)
+    assert not layer.visible, "painting does not bring it back"
+    np.testing.assert_array_equal(layer.data, before)
+    tabs.setCurrentIndex(1)
+    qtbot.waitUntil(
+        lambda: shows(viewer, "Lens: weight", weights_of(mask.data[2]), atol=1e-6), timeout=20_000
+    )
+    assert layer.visible
+    assert not viewer.layers["Lens: dilated"].visible, "only what was in sight comes back"
+    dock.shut_down()
 
 
 def test_what_does_this_weigh(viewer, lens_dock, qtbot):

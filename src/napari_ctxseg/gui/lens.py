@@ -73,9 +73,8 @@ class Lens:
         self.shown: Asked | None = None
         self.failure = ""
         self._stale = True
-        self._held: Any = (
-            None  # `Painted.key` of the volume that the lane holds; None: not these labels, or a slice
-        )
+        # `Painted.key` of the volume that the lane holds; None: not these labels, or a slice
+        self._held: Any = None
         self._undone = self._round = 0
         self._flight: int | None = None  # number of the request that has no answer yet; 0 while it is written
         self._asked: dict[int, Asked] = {}
@@ -83,7 +82,7 @@ class Lens:
         self._last: Asked | None = None  # newest request
         self._touched = 0.0
         self._pid: int | None = None
-        self.closed = False
+        self.closed, self.in_sight = False, True
         self._image_key: tuple[int, ...] = ()
         self._token = self._sent_token = 0
         self._watched: Any = None
@@ -136,8 +135,8 @@ class Lens:
             self._ask()
 
     def _free(self) -> bool:
-        """Whether the engine that we know can take a request."""
-        ready = self.engine.state in ("ready", "busy") and self.engine.pid == self._pid
+        """Whether somebody looks, and the engine that we know can take a request."""
+        ready = self.in_sight and self.engine.state in ("ready", "busy") and self.engine.pid == self._pid
         return ready and self._flight is None
 
     @timed
@@ -182,8 +181,9 @@ class Lens:
         before = self.engine.state
         for event in self.engine.poll():
             self.handle(event)
-        drew = bool(self._pending)
-        self._draw()
+        drew = self.in_sight and bool(self._pending)
+        if drew:
+            self._draw()
         if self.engine.pid != self._pid:  # a fresh engine knows nothing
             self._pid, self._sent_token, self._flight, self._last = self.engine.pid, 0, None, None
             self._forget()
@@ -383,6 +383,11 @@ class Lens:
         if kind not in self._pending:
             self._pending.append(kind)
         self.changed.emit()
+
+    def see(self, on: bool) -> None:
+        """Rest with the layers out of sight while nobody looks at the Lens; go on when somebody does."""
+        self.in_sight = on
+        self.layers.set_aside(not on)
 
     def close(self) -> None:
         """Stop following, remove the layers, let go of the engine. May be called twice."""

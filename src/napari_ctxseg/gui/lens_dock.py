@@ -37,7 +37,7 @@ from napari_ctxseg.gui.train_dock import WIDEST, TrainDock, train_docks
 
 if TYPE_CHECKING:
     import napari
-    from qtpy.QtGui import QCloseEvent
+    from qtpy.QtGui import QCloseEvent, QHideEvent, QShowEvent
 
     from napari_ctxseg.config import Config
 
@@ -86,12 +86,10 @@ class LensDock(QWidget):
         self._train: TrainDock | None = None
         engine = engine or EngineClient(threads=1, lane="maps")
         self.lens = Lens(napari_viewer, engine, self._own, alone=True, background=Background())
-        self._stale, self._ticks, self._closed = True, 0, False
+        self._stale, self._ticks, self._closed, self._in_front = True, 0, False, True
         self._layers_shown: list[tuple[int, str]] = []
-        self._outlined: tuple[Any, int] = (
-            None,
-            0,
-        )  # a labels layer shown as outlines, and its contour before
+        # A labels layer shown as outlines, and its contour before.
+        self._outlined: tuple[Any, int] = (None, 0)
         self._lay_out()
         self._look_around()
         self.lens.changed.connect(self._mark_stale)
@@ -268,7 +266,9 @@ class LensDock(QWidget):
     def _tick(self) -> None:
         # One thing a tick, so that no tick is long: new widgets and redrawn layers each take some 20 ms.
         self._ticks += 1
-        if self._ticks % LOOK_EVERY == 0:
+        if self._in_front != self.lens.in_sight:
+            self.lens.see(self._in_front)
+        elif self._ticks % LOOK_EVERY == 0:
             self._look_around()
         elif self.lens.tick():
             return
@@ -291,6 +291,8 @@ class LensDock(QWidget):
         self.source.setText(f"{name}, as in Train and predict")
         for kind, box in self.boxes.items():
             reason = self.lens.missing(kind)
+            with QSignalBlocker(box):  # the wish is kept for when there is something to show
+                box.setChecked(self.lens.wanted[kind] and not reason)
             box.setEnabled(not reason)
             box.setToolTip(reason or KINDS[kind].tooltip)
         self.status.setText(self.lens.status)
@@ -326,6 +328,16 @@ class LensDock(QWidget):
         text = weigh(self.lens, event.position)
         self.answer.setText(text)
         QToolTip.showText(QCursor.pos(), text)
+
+    def hideEvent(self, event: QHideEvent | None) -> None:
+        """Behind another tab the maps are out of sight too: at the next tick, as the window may be closing now."""
+        self._in_front = event is not None and event.spontaneous()
+        super().hideEvent(event)
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """In front again."""
+        self._in_front = True
+        super().showEvent(event)
 
     # ------------------------------------------------------------ the end
 

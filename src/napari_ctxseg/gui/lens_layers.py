@@ -112,6 +112,7 @@ class LensLayers:
         self.viewer = viewer
         self._layers: dict[str, Any] = {}
         self._colors: dict[str, Mapping[int, Any]] = {}
+        self._aside: list[str] = []
 
     def get(self, kind: str) -> Any:
         """The layer of a kind if it is in the viewer, else None."""
@@ -129,6 +130,14 @@ class LensLayers:
         if layer.visible != visible:
             with napari_works("show or hide a layer"):  # it puts its scene together anew, and draws it
                 layer.visible = visible
+
+    def set_aside(self, on: bool) -> None:
+        """Take all layers out of sight that are in sight; said off, bring them back."""
+        if on:
+            seen = {kind: self.get(kind) for kind in self._layers}
+            self._aside = [kind for kind, layer in seen.items() if layer is not None and layer.visible]
+        for layer in filter(None, map(self.get, self._aside)):
+            self._see(layer, not on)
 
     def clear(self) -> None:
         """Remove all layers."""
