@@ -288,6 +288,48 @@ def test_previews_follow_to_another_image(bench):
     np.testing.assert_array_equal(bench.viewer.layers["p1 prediction"].data[2], labels)
 
 
+@pytest.mark.parametrize("what", ["image", "labels", "prediction", "all", "renamed", "reordered"])
+def test_layers_may_change_during_training(bench, path, what):
+    """Whatever the person does to the layers, no stroke is lost, and the training ends as a round with its predictions."""
+    bench.paint(z=2)
+    bench.session.train()
+    bench.say(Preview(3, "p0", 2, np.ones((20, 24), np.uint8)))
+    viewer, labels = bench.viewer, bench.workspace.opened.labels
+    prediction = viewer.layers["p0 prediction"]
+    bench.paint(z=4)
+    painted = labels.data.copy()
+    match what:
+        case "all":
+            viewer.layers.clear()
+        case "renamed":
+            for number, layer in enumerate(viewer.layers):
+                layer.name = f"layer {number}"
+        case "reordered":
+            viewer.layers.reverse()
+        case _:
+            viewer.layers.remove({"image": "p0", "labels": labels.name, "prediction": prediction.name}[what])
+    bench.session.forget_missing_layers()
+    bench.settle()
+    if labels in viewer.layers:
+        bench.paint(z=5)
+        painted = labels.data.copy()
+    bench.say(Preview(6, "p0", 2, np.zeros((20, 24), np.uint8)))
+    bench.finish()
+    for _ in range(6):
+        if bench.session.phase == "idle":
+            break
+        bench.predicted()
+    assert bench.session.phase == "idle"
+    assert bench.told == []
+    bench.workspace.close()
+    with Project.open(path) as found:
+        assert not found.read_only, "the lock is given back"
+        np.testing.assert_array_equal(found.labels("p0").read(), painted)
+    (made,), notes = load_rounds(path)
+    assert notes == []
+    assert set(find_predictions(path, made.run)) == {"p0", "p1", "p2", "p3"}
+
+
 def test_uncertainty_goes_with_its_image(bench):
     bench.session.train()
     bench.finish()

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QEvent, QSignalBlocker, Qt, QTimer
+from qtpy.QtCore import QSignalBlocker, Qt, QTimer
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -39,6 +39,7 @@ from napari_ctxseg.gui.compare_plan import Offer, PlanPage, of_project
 from napari_ctxseg.gui.compare_results import ResultsPage, RunsPage
 from napari_ctxseg.gui.compare_widgets import enable, scrolled
 from napari_ctxseg.gui.comparing import Comparing
+from napari_ctxseg.gui.dock import Dock
 from napari_ctxseg.gui.preferences import preferences
 from napari_ctxseg.gui.project_training import PATIENCE, ProjectTraining
 from napari_ctxseg.gui.timing import napari_works, timed
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import napari
-    from qtpy.QtGui import QCloseEvent
 
     from napari_ctxseg.cases import Case
     from napari_ctxseg.compare.plan import ComparePlan
@@ -61,7 +61,7 @@ NEW = "A new comparison"
 COMPARED = "a comparison in it is under way"
 
 
-class CompareDock(QWidget):
+class CompareDock(Dock):
     """Plan, queue and results of a comparison.
 
     Parameters
@@ -87,14 +87,14 @@ class CompareDock(QWidget):
         self._training: ProjectTraining | None = None
         self._listed: list[Path] = []
         self._places: tuple[Path, ...] = ()
-        self._stale, self._ticks, self._closed = True, 0, False
+        self._stale, self._ticks = True, 0
         self.notes: list[str] = []
         self._lay_out(background)
         self.comparing.changed.connect(self._mark_stale)
         self.comparing.reported.connect(self._show_report)
         self.comparing.failed.connect(self._notify)
         comparing = self.comparing  # no reference to self: the widget is half gone when this runs
-        self.destroyed.connect(lambda: comparing.close())
+        self._if_destroyed(lambda: comparing.close())
         self._look_around()
         self._timer = QTimer(self)
         self._timer.setInterval(TICK_MS)
@@ -377,21 +377,8 @@ class CompareDock(QWidget):
 
     # ------------------------------------------------------------ the end
 
-    def event(self, event: QEvent | None) -> bool:
-        """Notice when napari takes the widget out of its dock: that is how it closes one."""
-        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.shut_down()
-        return super().event(event)
-
-    def closeEvent(self, event: QCloseEvent | None) -> None:
-        """Let the engine save its state and end."""
-        self.shut_down()
-        if event is not None:
-            event.accept()
-
-    def shut_down(self) -> None:
-        """Stop following the viewer and let go of the engine; may be called twice."""
-        self._closed = True
+    def _end(self) -> None:
+        """Stop following the viewer and let go of the engine."""
         self.results.folder = None  # pictures that are still being read have no place any more
         self._timer.stop()
         if self._training is not None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QEvent, QSignalBlocker, Qt, QTimer
+from qtpy.QtCore import QSignalBlocker, Qt, QTimer
 from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import (
     QComboBox,
@@ -27,6 +27,7 @@ from napari_ctxseg.figures import FORMATS, read_recipe, view_recipe
 from napari_ctxseg.gui import figure_around as around
 from napari_ctxseg.gui import layers as lay
 from napari_ctxseg.gui.background import Background
+from napari_ctxseg.gui.dock import Dock
 from napari_ctxseg.gui.figure_fields import RecipeFields
 from napari_ctxseg.gui.figure_layers import LayersTaken
 from napari_ctxseg.gui.figure_making import FigureMaking, keep_recipe
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import napari
-    from qtpy.QtGui import QCloseEvent
 
     from napari_ctxseg.config import Recipe
     from napari_ctxseg.gui.figure_making import Build
@@ -54,7 +54,7 @@ FILTER = "PNG (*.png);;SVG (*.svg);;PDF (*.pdf)"
 TITLES = {"view": "What the viewer shows"}
 
 
-class FigureDock(QWidget):
+class FigureDock(Dock):
     """Kind, settings, preview, and the picture as a file.
 
     Parameters
@@ -80,13 +80,13 @@ class FigureDock(QWidget):
         self._taken: Captured | None = None
         self._seen: Any = None
         self.notes: list[str] = []
-        self._ticks, self._quiet, self._closed = 0, 0, False
+        self._ticks = self._quiet = 0
         self._fields: dict[str, RecipeFields] = {}
         self._lay_out()
         self.making.changed.connect(self._show)
         self.making.saved.connect(self._keep)
         making = self.making  # no reference to self: the widget is half gone when this runs
-        self.destroyed.connect(lambda: making.close())
+        self._if_destroyed(lambda: making.close())
         self.making.start()
         self._choose_kind()
         self._timer = QTimer(self)
@@ -370,23 +370,8 @@ class FigureDock(QWidget):
 
     # ------------------------------------------------------------ the end
 
-    def event(self, event: QEvent | None) -> bool:
-        """Notice when napari takes the widget out of its dock: that is how it closes one."""
-        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.shut_down()
-        return super().event(event)
-
-    def closeEvent(self, event: QCloseEvent | None) -> None:
-        """Let the engine end."""
-        self.shut_down()
-        if event is not None:
-            event.accept()
-
-    def shut_down(self) -> None:
-        """Let go of the engine and of the rectangle; may be called twice."""
-        if self._closed:
-            return
-        self._closed = True
+    def _end(self) -> None:
+        """Let go of the engine and of the rectangle."""
         self._timer.stop()
         self._strokes.close()
         self.zoom.clear()

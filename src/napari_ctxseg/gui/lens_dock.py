@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QEvent, QSignalBlocker, QSize, Qt, QTimer
+from qtpy.QtCore import QSignalBlocker, QSize, Qt, QTimer
 from qtpy.QtGui import QCursor, QIcon, QImage, QPixmap
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -27,6 +27,7 @@ from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.gui import layers as lay
 from napari_ctxseg.gui.background import Background
 from napari_ctxseg.gui.choices import Choices
+from napari_ctxseg.gui.dock import Dock
 from napari_ctxseg.gui.form import ConfigForm
 from napari_ctxseg.gui.lens import Lens
 from napari_ctxseg.gui.lens_layers import KINDS
@@ -37,7 +38,7 @@ from napari_ctxseg.gui.train_dock import WIDEST, TrainDock, train_docks
 
 if TYPE_CHECKING:
     import napari
-    from qtpy.QtGui import QCloseEvent, QHideEvent, QShowEvent
+    from qtpy.QtGui import QHideEvent, QShowEvent
 
     from napari_ctxseg.config import Config
 
@@ -62,7 +63,7 @@ def _swatch(colormap: str) -> QIcon:
     return QIcon(QPixmap.fromImage(image))
 
 
-class LensDock(QWidget):
+class LensDock(Dock):
     """Shows what a loss sees.
 
     Parameters
@@ -86,7 +87,7 @@ class LensDock(QWidget):
         self._train: TrainDock | None = None
         engine = engine or EngineClient(threads=1, lane="maps")
         self.lens = Lens(napari_viewer, engine, self._own, alone=True, background=Background())
-        self._stale, self._ticks, self._closed, self._in_front = True, 0, False, True
+        self._stale, self._ticks, self._in_front = True, 0, True
         self._layers_shown: list[tuple[int, str]] = []
         # A labels layer shown as outlines, and its contour before.
         self._outlined: tuple[Any, int] = (None, 0)
@@ -101,7 +102,7 @@ class LensDock(QWidget):
         self._timer.setInterval(TICK_MS)
         self._timer.timeout.connect(self._tick)
         lens = self.lens  # no reference to self: the widget is half gone when this runs
-        self.destroyed.connect(lambda: lens.close())
+        self._if_destroyed(lambda: lens.close())
         self._timer.start()
 
     def _lay_out(self) -> None:
@@ -341,23 +342,8 @@ class LensDock(QWidget):
 
     # ------------------------------------------------------------ the end
 
-    def event(self, event: QEvent | None) -> bool:
-        """Notice when napari takes the widget out of its dock: that is how it closes one."""
-        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.shut_down()
-        return super().event(event)
-
-    def closeEvent(self, event: QCloseEvent | None) -> None:
-        """Remove the layers and let the engine end."""
-        self.shut_down()
-        if event is not None:
-            event.accept()
-
-    def shut_down(self) -> None:
-        """Stop following the viewer, remove the layers, let go of the engine; may be called twice."""
-        if self._closed:
-            return
-        self._closed = True
+    def _end(self) -> None:
+        """Stop following the viewer, remove the layers, let go of the engine."""
         self._timer.stop()
         self.weigh.setChecked(False)
         self._outline(False)

@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.gui import layers as lay
 from napari_ctxseg.gui.background import Background
+from napari_ctxseg.gui.dock import Dock
 from napari_ctxseg.gui.panels import ClassPanel
 from napari_ctxseg.gui.preferences import preferences
 from napari_ctxseg.gui.project_panels import ImagePanel, RoundsPanel
@@ -46,7 +47,7 @@ SENTENCE = (
 BEGIN = "A project begins by itself when you make or choose a labels layer for an image. Or open one:"
 
 
-class ProjectDock(QWidget):
+class ProjectDock(Dock):
     """A project beside a session of the same viewer.
 
     Parameters
@@ -61,7 +62,7 @@ class ProjectDock(QWidget):
         self.workspace = Workspace(session, background, preferences().autosave)
         self.training = ProjectTraining(session, self.workspace, background)
         self.automatic = True  # begin an unnamed project as soon as there is something to save
-        self._stale, self._closed = True, False
+        self._stale = True
         self._lay_out()
         self.workspace.changed.connect(self._mark_stale)
         self.training.changed.connect(self._mark_stale)
@@ -265,11 +266,8 @@ class ProjectDock(QWidget):
             panel.refresh()
         self._fit_width()
 
-    def shut_down(self) -> None:
-        """Save what is left, release the keys and the project; may be called twice."""
-        if self._closed:
-            return
-        self._closed = True
+    def _end(self) -> None:
+        """Save what is left, release the keys and the project."""
         self._timer.stop()
         self._unbind()
         self.workspace.shut_down()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
-from qtpy.QtCore import QEvent, QSignalBlocker, Qt, QTimer
+from qtpy.QtCore import QSignalBlocker, Qt, QTimer
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -25,6 +25,7 @@ from qtpy.QtWidgets import (
 from napari_ctxseg.config import PredictConfig, Uncertainty
 from napari_ctxseg.gui import layers as lay
 from napari_ctxseg.gui.background import Background
+from napari_ctxseg.gui.dock import Dock
 from napari_ctxseg.gui.predictions import Predictions
 from napari_ctxseg.gui.review import Review
 from napari_ctxseg.gui.review_data import image_of
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import napari
-    from qtpy.QtGui import QCloseEvent
 
 TICK_MS = 40
 #: Ticks between two looks for a Train dock and for new layers.
@@ -67,7 +67,7 @@ BUTTONS = (
 )
 
 
-class ReviewDock(QWidget):
+class ReviewDock(Dock):
     """Goes through a prediction.
 
     Parameters
@@ -83,7 +83,7 @@ class ReviewDock(QWidget):
         self._own = Predictions(napari_viewer)
         self._train: TrainDock | None = None
         self.review = Review(napari_viewer, self._own, Background())
-        self._stale, self._ticks, self._closed = True, 0, False
+        self._stale, self._ticks = True, 0
         self._layers_shown: list[tuple[int, str]] = []
         self._lay_out()
         self.review.changed.connect(self._mark_stale)
@@ -108,7 +108,7 @@ class ReviewDock(QWidget):
             keys.release()
             review.close()
 
-        self.destroyed.connect(end)
+        self._if_destroyed(end)
         self._timer.start()
 
     # ------------------------------------------------------------ laying out
@@ -353,23 +353,8 @@ class ReviewDock(QWidget):
 
     # ------------------------------------------------------------ the end
 
-    def event(self, event: QEvent | None) -> bool:
-        """Notice when napari takes the widget out of its dock: that is how it closes one."""
-        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.shut_down()
-        return super().event(event)
-
-    def closeEvent(self, event: QCloseEvent | None) -> None:
-        """Give the keys back and remove the layers."""
-        self.shut_down()
-        if event is not None:
-            event.accept()
-
-    def shut_down(self) -> None:
-        """Stop following the viewer, give the keys back, remove the layers; may be called twice."""
-        if self._closed:
-            return
-        self._closed = True
+    def _end(self) -> None:
+        """Stop following the viewer, give the keys back, remove the layers."""
         self._timer.stop()
         self.keys.release()
         self._drop_options()

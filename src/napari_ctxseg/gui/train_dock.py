@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from platformdirs import user_cache_path
-from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QFrame,
     QHBoxLayout,
@@ -23,6 +23,7 @@ from napari_ctxseg.engine.client import EngineClient
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.gui import layers as lay
 from napari_ctxseg.gui.background import Background
+from napari_ctxseg.gui.dock import Dock
 from napari_ctxseg.gui.meter import Meter, MeterPanel
 from napari_ctxseg.gui.model_panel import ModelPanel
 from napari_ctxseg.gui.panels import ClassPanel, LayerPanel
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import napari
-    from qtpy.QtGui import QCloseEvent
 
 TICK_MS = 40
 #: Pixels that the dock may claim of a small screen.
@@ -55,7 +55,7 @@ def train_docks(viewer: napari.viewer.Viewer) -> list[TrainDock]:
     return [each for each in found if isinstance(each, TrainDock) and not each.session.closed]
 
 
-class TrainDock(QWidget):
+class TrainDock(Dock):
     """Annotate, train, predict.
 
     Parameters
@@ -95,7 +95,7 @@ class TrainDock(QWidget):
         self._timer.setInterval(TICK_MS)
         self._timer.timeout.connect(self._tick)
         session = self.session  # no reference to self: the widget is half gone when this runs
-        self.destroyed.connect(lambda: session.close())
+        self._if_destroyed(lambda: session.close())
         self._start_engine()
         # The first Labels layer loads pandas and more, for a second or two: better now, in the background.
         self.layer_panel.hold_new(True)
@@ -273,19 +273,7 @@ class TrainDock(QWidget):
 
     # ------------------------------------------------------------ the end
 
-    def event(self, event: QEvent | None) -> bool:
-        """Notice when napari takes the widget out of its dock: that is how it closes one."""
-        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.shut_down()
-        return super().event(event)
-
-    def closeEvent(self, event: QCloseEvent | None) -> None:
-        """Let the engine save its checkpoint and end."""
-        self.shut_down()
-        if event is not None:
-            event.accept()
-
-    def shut_down(self) -> None:
-        """Stop following the viewer and let go of the engine; may be called twice."""
+    def _end(self) -> None:
+        """Stop following the viewer and let go of the engine."""
         self._timer.stop()
         self.session.close()

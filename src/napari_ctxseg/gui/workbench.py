@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QTabWidget, QVBoxLayout, QWidget
 
 from napari_ctxseg.engine.client import EngineClient
 from napari_ctxseg.gui.background import Background
+from napari_ctxseg.gui.dock import Dock
 from napari_ctxseg.gui.lens_dock import LensDock
 from napari_ctxseg.gui.preferences import preferences
 from napari_ctxseg.gui.project_dock import ProjectDock
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import napari
-    from qtpy.QtGui import QCloseEvent
 
 TICK_MS = 120
 #: Milliseconds after which the rest is imported: the tab Train and its engine come first.
@@ -44,7 +44,7 @@ class Tab:
     module: str = ""
 
 
-class Workbench(QWidget):
+class Workbench(Dock):
     """Everything for an afternoon in one dock.
 
     Parameters
@@ -71,7 +71,6 @@ class Workbench(QWidget):
         self.project_dock = ProjectDock(self.train_dock.session)
         self.tabs = QTabWidget()
         self._made: dict[int, QWidget] = {}
-        self._closed = False
         for number, tab in enumerate(TABS):
             at_once = tab.make(self) if number < 2 else None
             if at_once is not None:
@@ -142,21 +141,8 @@ class Workbench(QWidget):
 
     # ------------------------------------------------------------ the end
 
-    def event(self, event: QEvent | None) -> bool:
-        """Notice when napari takes the widget out of its dock: that is how it closes one."""
-        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.shut_down()
-        return super().event(event)
-
-    def closeEvent(self, event: QCloseEvent | None) -> None:
-        """Save what is left and let the engines end."""
-        self.shut_down()
-        if event is not None:
-            event.accept()
-
-    def shut_down(self) -> None:
-        """Close all tabs, the project first; may be called twice."""
-        self._closed = True
+    def _end(self) -> None:
+        """Close all tabs, the project first."""
         self._timer.stop()
         self._later.stop()
         self.project_dock.shut_down()
