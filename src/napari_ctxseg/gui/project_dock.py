@@ -270,4 +270,5 @@ class ProjectDock(Dock):
         """Save what is left, release the keys and the project."""
         self._timer.stop()
         self._unbind()
+        self.training.shut_down()
         self.workspace.shut_down()

@@ -102,7 +102,7 @@ class ProjectTraining(ProjectResults):
         self._opened: Any = None
         self._training: _Training | None = None
         self._own: set[str] = set()
-        self._looking = False
+        self._looking = self._closed = False
         self._looked = 0.0
         workspace.changed.connect(self._follow)
         session.told.connect(self._on_event)
@@ -209,6 +209,9 @@ class ProjectTraining(ProjectResults):
                 raise begun.error
             cases = _cases(project, open_case(shot, labels, marks, config))
             begun.lock = lock_run(out)
+            if self._closed:  # the window has gone meanwhile, and nobody would give it back
+                begun.lock.release()
+                raise InputError("training", "has been given up")
             data = project.spec.data_config(project.groups("validation"))
             return config.updated(data=data.model_copy(update={"planes": config.data.planes})), cases
 
@@ -274,6 +277,13 @@ class ProjectTraining(ProjectResults):
             self._queue = sorted(labelled & set(training.project.names), key=lambda name: name != here)
             self._went_on = True
             self._predict_next()
+
+    def shut_down(self) -> None:
+        """Let others go on with the run that is under way; its engine saves its state and ends."""
+        self._closed = True
+        training, self._training = self._training, None
+        if training is not None and training.lock is not None:
+            training.lock.release()
 
     # ------------------------------------------------------------ rounds
 

@@ -166,8 +166,7 @@ class Session(Predictions):
             self._after_this(self.predict)
             return
         shot = lay.snapshot(self.images)
-        if self.host is not None:
-            shot = self.host.named(shot)
+        shot = self.host.named(shot) if self.host is not None else shot
         self._predict(Job(shot), lambda: Case(shot.name, shot.image()))
 
     def predict_case(self, load: Callable[[], Case], shot: lay.Snapshot | None, first: int) -> None:
@@ -267,7 +266,8 @@ class Session(Predictions):
     @timed
     def _not_sent(self, error: Exception) -> None:
         text = str(error) if isinstance(error, CtxsegError) else f"{type(error).__name__}: {error}"
-        self._fail(text)
+        if not self.closed:  # the window has gone, and nobody is there to be told
+            self._fail(text)
         self._job = None
 
     def _fail(self, text: str) -> None:
