@@ -12,8 +12,7 @@ import pytest
 from qtpy.QtWidgets import QMessageBox
 
 from napari_ctxseg.errors import InputError
-from napari_ctxseg.events import JobDone, PredictionBlock, RunFinished, StepEnd
-from napari_ctxseg.gui import layers as lay
+from napari_ctxseg.events import JobDone, RunFinished, StepEnd
 from napari_ctxseg.gui import project_dock as module
 from napari_ctxseg.gui import workbench
 from napari_ctxseg.gui.recent import recent_projects
@@ -316,7 +315,7 @@ def test_at_1280_by_800_nothing_is_cut_off(bench, viewer, qtbot, path):
     assert bench.height() <= 800
 
 
-@pytest.mark.parametrize("phase", ["empty", "opening", "painted", "training", "predicting", "lens", "review"])
+@pytest.mark.parametrize("phase", ["empty", "opening", "painted", "training", "predicting"])
 def test_close_in_every_phase(bench, viewer, qtbot, path, phase):
     session, workspace = bench.train_dock.session, bench.project_dock.workspace
     if phase == "opening":
@@ -341,17 +340,6 @@ def test_close_in_every_phase(bench, viewer, qtbot, path, phase):
             JobDone(),
         ]
         qtbot.waitUntil(lambda: session.phase == "predicting", timeout=10_000)
-    if phase == "lens":
-        bench.tabs.setCurrentIndex(2)
-        lane = bench.lens_engine
-        qtbot.waitUntil(lambda: any(kind == "maps" for kind, *_ in lane.asked), timeout=10_000)
-    if phase == "review":
-        bench.tabs.setCurrentIndex(3)
-        prediction = np.zeros(SHAPE, np.uint8)
-        prediction[:, 5:8, 5:8] = 1
-        session.show_block(lay.snapshot(session.images), PredictionBlock("p0", 0, prediction, 1.0), (1, 5))
-        review = bench.tabs.currentWidget().review
-        qtbot.waitUntil(lambda: review.prediction is not None and review.busy, timeout=10_000)
     painted = None if workspace.opened is None else workspace.opened.labels.data.copy()
     viewer.window.remove_dock_widget(bench.parent())
     assert session.closed

@@ -278,10 +278,10 @@ def looking(bench, qtbot, path, gate, monkeypatch):
 def comparison(bench, qtbot, path, gate, monkeypatch):
     before, begun = comparing.write_cases, threading.Event()
 
-    def write_cases(*args):
+    def write_cases(*args, **options):
         begun.set()
         gate.wait()
-        before(*args)
+        before(*args, **options)
 
     monkeypatch.setattr(comparing, "write_cases", write_cases)
     opened(bench, qtbot, path)
