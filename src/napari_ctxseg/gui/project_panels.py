@@ -25,7 +25,7 @@ from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.gui.panels import FILES
 from napari_ctxseg.gui.patients_dialog import PatientsDialog
 from napari_ctxseg.gui.rounds_plot import RoundsPlot
-from napari_ctxseg.gui.summary import counts, gap
+from napari_ctxseg.gui.summary import counts
 from napari_ctxseg.gui.timing import timed
 from napari_ctxseg.project import from_files, helped
 from napari_ctxseg.project.rounds import since
@@ -141,7 +141,7 @@ class ImagePanel(QGroupBox):
         # A dock is narrow: names are not said twice.
         self.table.setColumnHidden(3, all(row.group == row.name for row in rows))
         self.table.fill(shown, names.index(here) if here in names else -1)
-        self.counts.setText(" ".join(filter(None, (counts(rows), gap(rows)))) if rows else "No images yet.")
+        self.counts.setText(counts(rows) if rows else "No images yet.")
         project = workspace.project
         writable = project is not None and not project.read_only
         for widget in (self.role, self.add, self.add_files, self.mark):

@@ -69,20 +69,3 @@ def counts(rows: Sequence[ImageRow]) -> str:
     text = f"{len(labelled)} of {len(rows)} images labelled, {slices} of {every} slices"
     kept = ", ".join(f"{count} for {role}" for role, count in apart.items() if count)
     return f"{text} ({kept})." if kept else f"{text}."
-
-
-def gap(rows: Sequence[ImageRow]) -> str:
-    """What the split lacks as it is labelled now, with the remedy, in one sentence; empty if nothing."""
-    labelled = [row for row in rows if row.labelled]
-    validation = [row.name for row in rows if row.role == "validation"]
-    if labelled and not any(row.role == "train" for row in labelled):
-        return (
-            "No image that trains is labelled: label one of those, or choose 'train' below for one that is."
-        )
-    if labelled and validation and not any(row.role == "validation" for row in labelled):
-        few = ", ".join(validation[:3]) + (" ..." if len(validation) > 3 else "")
-        return (
-            f"Nothing is labelled for validation, so no round can be measured: label a slice of {few}, or choose "
-            "'validation' below for a labelled image."
-        )
-    return ""
