@@ -184,6 +184,34 @@ def test_nothing_labelled_for_training_is_said(bench, path):
     assert "Paint in" in bench.session.train_problem()
 
 
+def test_a_split_without_labels_is_pointed_out(bench, path):
+    project = bench.workspace.project
+    assert bench.training.advice() == ""
+    project.set_role("p2", "test")
+    project.set_role("p3", "validation")  # labelled
+    bench.settle()
+    assert bench.training.advice() == ""
+    bench.workspace.open_image("p3")
+    bench.workspace.opened.labels.data = np.zeros(SHAPE, np.uint8)
+    bench.workspace.opened.marks.planes.clear()
+    bench.settle()
+    assert bench.training.advice().startswith("No slice for validation is labelled")
+    assert "paint in one of p3" in bench.training.advice()
+    assert bench.session.train_problem() == "", "it can be trained all the same"
+    project.set_role("p1", "test")
+    bench.settle()
+    assert "paint in an image that is for training (p0), or choose 'train'" in bench.training.advice()
+    assert bench.session.train_problem() == bench.training.advice(), "the open image is for validation"
+    bench.workspace.open_image("p0")
+    bench.paint()
+    bench.settle()
+    assert bench.training.advice().startswith("No slice for validation")
+    project.set_role("p0", "test")
+    bench.settle()
+    assert bench.training.advice().startswith("No patient is for training")
+    assert bench.session.train_problem() == bench.training.advice()
+
+
 def test_painting_goes_on_during_training(bench):
     bench.paint(z=2)
     bench.session.train()

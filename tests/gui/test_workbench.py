@@ -229,6 +229,24 @@ def test_a_project_is_opened_labelled_and_switched(bench, viewer, qtbot, path):
     assert [name for name in costs.ours if not name.startswith(("TrainDock", "ClassPanel"))], "timed"
 
 
+def test_a_split_without_labels_is_said_in_both_tabs(bench, viewer, qtbot, path):
+    with Project.open(path) as made:
+        made.set_role("p1", "validation")
+    workspace = opened(bench, qtbot, path)
+    panel, status = bench.project_dock.image_panel, bench.train_dock.status
+    qtbot.waitUntil(lambda: "Nothing to train on" in panel.advice.text(), timeout=10_000)
+    viewer.dims.set_current_step(0, 2)
+    workspace.opened.labels.paint((2, 20, 20), 5)
+    qtbot.waitUntil(lambda: "paint in one of p1" in panel.advice.text(), timeout=10_000)
+    qtbot.waitUntil(lambda: panel.advice.text() in status.text(), timeout=10_000)
+    workspace.open_image("p1")
+    qtbot.waitUntil(lambda: workspace.opened is not None, timeout=10_000)
+    viewer.dims.set_current_step(0, 2)
+    workspace.opened.labels.paint((2, 20, 20), 5)
+    qtbot.waitUntil(lambda: panel.advice.text() == "", timeout=10_000)
+    assert panel.advice.isHidden()
+
+
 def test_the_key_marks_the_shown_slice_and_is_given_back(bench, viewer, qtbot, path):
     from napari_ctxseg.gui.layers import plain
 

@@ -37,6 +37,9 @@ class Host(Protocol):
     def problem(self) -> str:
         """Why it cannot be trained on now; empty if it can."""
 
+    def advice(self) -> str:
+        """What its split leaves without a label, and what to do about it; empty if nothing."""
+
     def labelled_elsewhere(self) -> bool:
         """Whether images that are not open hold labels to learn from."""
 

@@ -96,6 +96,8 @@ class ImagePanel(QGroupBox):
         self.table.currentCellChanged.connect(lambda *_: self._show_role())
         self.counts = QLabel()
         self.counts.setWordWrap(True)
+        self.advice = QLabel()
+        self.advice.setWordWrap(True)
         self.role = QComboBox()
         self.role.addItems(ROLES)
         self.role.activated.connect(self._choose_role)
@@ -118,8 +120,8 @@ class ImagePanel(QGroupBox):
         )
         self.mark.clicked.connect(self.toggle_mark)
         layout = QVBoxLayout(self)
-        layout.addWidget(self.counts)
-        layout.addWidget(self.table)
+        for shown in (self.counts, self.advice, self.table):
+            layout.addWidget(shown)
         for widgets in (
             (QLabel("Selected is for"), self.role, self.states),
             (self.add, self.add_files, self.patients),
@@ -142,6 +144,8 @@ class ImagePanel(QGroupBox):
         self.table.setColumnHidden(3, all(row.group == row.name for row in rows))
         self.table.fill(shown, names.index(here) if here in names else -1)
         self.counts.setText(counts(rows) if rows else "No images yet.")
+        self.advice.setText(self.training.advice())
+        self.advice.setVisible(bool(self.advice.text()))
         project = workspace.project
         writable = project is not None and not project.read_only
         for widget in (self.role, self.add, self.add_files, self.mark):

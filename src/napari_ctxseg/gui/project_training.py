@@ -23,7 +23,7 @@ from napari_ctxseg.events import (
 )
 from napari_ctxseg.gui.choices import open_case
 from napari_ctxseg.gui.project_results import ProjectResults
-from napari_ctxseg.gui.summary import Summary
+from napari_ctxseg.gui.summary import Summary, split_problem
 from napari_ctxseg.gui.timing import timed
 from napari_ctxseg.gui.watching import Watcher, show_elsewhere
 from napari_ctxseg.project import (
@@ -150,7 +150,15 @@ class ProjectTraining(ProjectResults):
             return "These labels are not the project's: open one of its images, or add this one."
         if opened.autosave is not None and opened.autosave.state == "failed":
             return f"The labels are not saved: {opened.autosave.reason}"
+        project = self._project
+        ours = project is not None and opened.name in project.names
+        if self.rows and ours and project is not None and project.role(opened.name) != "train":
+            return "" if self.labelled_elsewhere() else self.advice()
         return ""
+
+    def advice(self) -> str:
+        """See `napari_ctxseg.gui.jobs.Host`."""
+        return split_problem(self.rows)
 
     def labelled_elsewhere(self) -> bool:
         """See `napari_ctxseg.gui.jobs.Host`."""

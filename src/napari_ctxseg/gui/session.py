@@ -96,8 +96,8 @@ class Session(Predictions):
             self._busy_problem()
             or lay.image_problem(self.images)
             or self._settings_problem()
-            or ("" if self.host is not None and self.host.labelled_elsewhere() else self._paint_problem())
             or (self.host.problem() if self.host is not None else "")
+            or ("" if self.host is not None and self.host.labelled_elsewhere() else self._paint_problem())
             or self._model_problem()
         )
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from napari_ctxseg.project import Project
     from napari_ctxseg.project.schema import Role
 
+#: Patients that are named in a sentence.
+NAMED = 3
+
 
 @dataclass(frozen=True)
 class ImageRow:
@@ -69,3 +72,30 @@ def counts(rows: Sequence[ImageRow]) -> str:
     text = f"{len(labelled)} of {len(rows)} images labelled, {slices} of {every} slices"
     kept = ", ".join(f"{count} for {role}" for role, count in apart.items() if count)
     return f"{text} ({kept})." if kept else f"{text}."
+
+
+def split_problem(rows: Sequence[ImageRow]) -> str:
+    """What the split leaves without a label, and what to do about it, in one sentence; empty if nothing."""
+    if not rows:
+        return ""
+    labelled = {row.role for row in rows if row.labelled}
+    train, kept = (_patients(rows, role) for role in ("train", "validation"))
+    if "train" not in labelled:
+        if not train:
+            return "No patient is for training: select one in the table of images and choose 'train' for it."
+        other = ", or choose 'train' for a labelled patient in the table of images" if labelled else ""
+        return (
+            f"Nothing to train on is labelled yet: paint in an image that is for training ({train}){other}."
+        )
+    if kept and "validation" not in labelled:
+        return (
+            f"No slice for validation is labelled, so no round can be measured: paint in one of {kept}, or choose "
+            "'validation' for another labelled patient in the table of images."
+        )
+    return ""
+
+
+def _patients(rows: Sequence[ImageRow], role: Role) -> str:
+    """Patients in a role, the first of them by name."""
+    names = list(dict.fromkeys(row.group for row in rows if row.role == role))
+    return ", ".join([*names[:NAMED], "..."] if len(names) > NAMED else names)

@@ -247,7 +247,8 @@ class TrainDock(Dock):
     def _status(self, problem: str) -> str:
         """What is going on, and below it what was last remarked on, or why training cannot start."""
         session = self.session
-        below = problem or stages(session.config.method)
+        advice = session.host.advice() if session.host is not None else ""
+        below = problem or "\n".join(filter(None, (advice, stages(session.config.method))))
         if session.phase != "idle":
             below = session.remark
         return "\n".join(
