@@ -16,7 +16,7 @@ from napari_ctxseg.engine.client import EngineClient
 from napari_ctxseg.errors import InputError
 from napari_ctxseg.events import CellDone, CellStarted, JobDone, JobFailed, StepEnd
 from napari_ctxseg.gui.compare_dock import CompareDock
-from napari_ctxseg.gui.compare_folders import comparisons_folder, sweep_orphans
+from napari_ctxseg.gui.compare_folders import comparisons_folder, discard_copies, sweep_orphans
 from napari_ctxseg.gui.compare_variants import variant_name
 from napari_ctxseg.gui.timing import costs
 from napari_ctxseg.gui.workbench import TABS, Workbench
@@ -282,6 +282,17 @@ def test_copies_without_a_plan_are_swept(tmp_path):
     assert young.exists()
     assert mine.exists()
     assert whole.exists()
+
+
+def test_only_copies_are_discarded(tmp_path):
+    for name in ("data", "runs"):
+        (tmp_path / "other" / name).mkdir(parents=True)
+    (tmp_path / "copies" / "data" / "images").mkdir(parents=True)
+    assert not discard_copies(tmp_path / "other"), "the plan may be away, but runs are there"
+    assert (tmp_path / "other" / "runs").is_dir()
+    assert discard_copies(tmp_path / "copies")
+    assert not (tmp_path / "copies").exists()
+    assert not discard_copies(tmp_path / "none")
 
 
 def test_an_error_before_the_first_run_leaves_no_folder(make_dock, viewer, qtbot, folders):

@@ -13,6 +13,8 @@ from napari_ctxseg.compare.queue import OWN_IMAGES
 
 #: In a project, or in the user's cache.
 PARENT = "comparisons"
+#: In a comparison's folder: copies of images and labels.
+COPIES = OWN_IMAGES.split("/")[0]
 #: Seconds.
 ORPHAN_AGE = 86400.0
 
@@ -37,11 +39,20 @@ def sweep_orphans(parent: Path, now: float | None = None) -> None:
     now = time.time() if now is None else now
     with contextlib.suppress(OSError):  # a drive that is away, or another window was faster
         for path in list(parent.iterdir()) if parent.is_dir() else ():
-            data = path / OWN_IMAGES.split("/")[0]
-            if title_of(path) == path.name or not data.is_dir() or set(path.iterdir()) != {data}:
+            if title_of(path) == path.name or set(path.iterdir()) != {path / COPIES}:
                 continue
+            data = path / COPIES
             if now - max(each.stat().st_mtime for each in (path, data, *data.iterdir())) > ORPHAN_AGE:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def discard_copies(path: Path) -> bool:
+    """Remove a folder that holds copies of data at most; one with a plan, a run or anything else stays."""
+    with contextlib.suppress(OSError):
+        if set(path.iterdir()) <= {path / COPIES}:
+            shutil.rmtree(path, ignore_errors=True)
+            return True
+    return False
 
 
 def title_of(path: Path) -> str:

@@ -26,6 +26,7 @@ from napari_ctxseg.events import (
     RunFinished,
     StepEnd,
 )
+from napari_ctxseg.gui.compare_folders import discard_copies
 from napari_ctxseg.gui.timing import timed
 from napari_ctxseg.project.comparable import write_cases
 
@@ -320,8 +321,7 @@ class Comparing:
     def _end(self, status: str) -> None:
         self._let_go()
         self.phase, self.stopping, self.current, self.status = "idle", False, None, status
-        if self.folder is not None and not (self.folder / PLAN).is_file():
-            shutil.rmtree(self.folder, ignore_errors=True)  # refused before it began
+        if self.folder is not None and discard_copies(self.folder):  # refused before it began
             self.folder, self.rows = None, []
 
     def _let_go(self) -> None:
@@ -362,8 +362,8 @@ class Comparing:
         never_asked, self.closed = self._ask is not None, True
         self._let_go()
         self.phase = "idle"
-        if never_asked and self.folder is not None and not (self.folder / PLAN).is_file():
-            shutil.rmtree(self.folder, ignore_errors=True)  # copies that no plan belongs to
+        if never_asked and self.folder is not None:
+            discard_copies(self.folder)  # no plan belongs to them
 
 
 def _report_of(folder: Path) -> dict[str, Any] | None:
