@@ -91,10 +91,14 @@ def one(name: str, seed: int, steps: int, first: str) -> dict[str, Any]:
         unseen, _ = cases_of(name, test)
         before, after, truth = [], [], []
         for case in unseen:
-            (block,) = [e for e in predict(model, case) if isinstance(e, PredictionBlock)]
-            assert block.probabilities is not None
-            before.append(block.probabilities.argmax(axis=0))
-            after.append(block.labels)
+            blocks = sorted(
+                (e for e in predict(model, case) if isinstance(e, PredictionBlock)), key=lambda e: e.start
+            )
+            stage = [
+                block.probabilities.argmax(axis=0) for block in blocks if block.probabilities is not None
+            ]
+            before.append(np.concatenate(stage))
+            after.append(np.concatenate([block.labels for block in blocks]))
             truth.append(np.asarray(case.labels))
     classes = len(data.classes or {})
     by_case = {
