@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 from napari_ctxseg.errors import FileError
 from napari_ctxseg.evaluation.suspects import Suspect
+from napari_ctxseg.image import Image, plain_affine
 from napari_ctxseg.project import Project, merge
 from napari_ctxseg.project.verdicts import load_verdicts, save_verdicts, verdicts_of
 
@@ -86,14 +88,10 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 
 def two_copies(tmp_path: Path) -> tuple[Project, Project]:
     first = Project.create(tmp_path / "a.ctxseg", classes={"one": 1})
-    from napari_ctxseg.image import Image, plain_affine
-
     array = np.zeros(SHAPE, np.float32)
     first.add_array(Image(array, "zyx", (1.0, 1.0, 1.0), plain_affine((1.0, 1.0, 1.0)), unit="mm"), "v")
     first.labels("v")
     first.close()
-    import shutil
-
     shutil.copytree(first.path, tmp_path / "b.ctxseg")
     return Project.open(first.path), Project.open(tmp_path / "b.ctxseg")
 

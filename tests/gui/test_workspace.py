@@ -521,3 +521,14 @@ def test_decisions_of_a_project_for_reading_only_last_for_the_session(screen, pr
         screen.choices.verdicts.add(2, piece())
         screen.settle()
     assert not (project / "labels" / "p0.verdicts.json").exists()
+
+
+def test_what_waits_in_the_background_does_not_replace_newer_decisions(screen, project):
+    screen.workspace.open(project, "p0")
+    verdicts, waiting = screen.choices.verdicts, []
+    verdicts.add(2, piece())
+    verdicts.tick(lambda work, done, failed: waiting.append(work), screen.told.append)
+    verdicts.add(4, piece())
+    assert verdicts.flush()
+    waiting[0]()
+    assert list(decided(project)) == [2, 4]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ class Verdicts:
         #: Why what was decided earlier is not known, and why it cannot be saved; empty if all is well.
         self.unread = self.problem = ""
         self._edits = self._saved = 0
+        self._lock, self._written = threading.Lock(), 0
         self._busy = False
         self._not_before = 0.0
 
@@ -81,14 +83,21 @@ class Verdicts:
                 self.problem = str(error)
                 tell(self.problem)
 
-        background(lambda: save_verdicts(file, self.shape, pieces), done, failed)
+        background(lambda: self._write(file, pieces, edits), done, failed)
+
+    def _write(self, file: Path, pieces: dict[int, list[Suspect]], edits: int) -> None:
+        """In any thread; what has waited while something newer was written is dropped."""
+        with self._lock:
+            if edits > self._written:
+                save_verdicts(file, self.shape, pieces)
+                self._written = edits
 
     def flush(self) -> bool:
         """Save now; returns whether all is on disk, or has no place there."""
         if self.file is not None and self._edits != self._saved:
             edits = self._edits
             try:
-                save_verdicts(self.file, self.shape, self.slices)
+                self._write(self.file, self.slices, edits)
             except CtxsegError as error:
                 self.problem = str(error)
                 return False
