@@ -29,7 +29,6 @@ from quality import DATA, ctxseg, listing, processor, split
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "methods.json"
-TABLE = RESULTS.with_suffix(".md")
 STEPS = 600
 
 #: A roi for 128 x 128 patches of a heart of about 40 px, and for the hippocampus (patches of about 40).
@@ -110,6 +109,7 @@ def one(name: str, row: str, seed: int, steps: int) -> dict[str, Any]:
         reference = listing(folder / "test-labels.txt", test, "labels")
         scores = json.loads(ctxseg("evaluate", "--pred", str(folder / "pred"), "--ref", reference, "--json"))
     finished = next(event for event in events if event["type"] == "RunFinished")
+    started = next(event for event in events if event["type"] == "RunStarted")
     return {
         "set": name, "row": row, "seed": seed, "steps": steps,
         "command": " ".join(["ctxseg train --images @LIST --labels @LIST", *options, *fixed]),
@@ -119,23 +119,23 @@ def one(name: str, row: str, seed: int, steps: int) -> dict[str, Any]:
         "train_seconds": round(seconds, 1),
         "steps_done": finished["step"], "skipped": finished["skipped"],
         "notes": [event["text"] for event in events if event["type"] == "Note" and event["level"] == "warning"],
-        "cpu": processor(), "cores": len(os.sched_getaffinity(0)), "torch": torch.__version__,
+        "device": started["device"], "cpu": processor(), "cores": len(os.sched_getaffinity(0)), "torch": torch.__version__,
     }  # fmt: skip
 
 
-def stored() -> list[dict[str, Any]]:
+def stored(results: Path) -> list[dict[str, Any]]:
     """Cells so far."""
-    results: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    return results
+    cells: list[dict[str, Any]] = json.loads(results.read_text()) if results.exists() else []
+    return cells
 
 
-def add(cell: dict[str, Any]) -> None:
+def add(cell: dict[str, Any], results: Path) -> None:
     """Append a cell; other processes may be adding theirs."""
-    with RESULTS.with_suffix(".lock").open("w") as lock:
+    with results.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        fresh = RESULTS.with_suffix(".new")
-        fresh.write_text(json.dumps([*stored(), cell], indent=1) + "\n")
-        fresh.replace(RESULTS)
+        fresh = results.with_suffix(".new")
+        fresh.write_text(json.dumps([*stored(results), cell], indent=1) + "\n")
+        fresh.replace(results)
 
 
 def spread(values: list[float], digits: int = 3) -> str:
@@ -180,11 +180,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--rows", default="all", help="all, main, a row, or part of several rows' names")
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, help="file of the cells; a GPU's have their own"
+    )
     parser.add_argument("--table", action="store_true", help="write the table and end")
     args = parser.parse_args()
     if args.table or args.set is None:
-        TABLE.write_text(table(stored()))
-        print(TABLE.read_text())
+        args.results.with_suffix(".md").write_text(table(stored(args.results)))
+        print(args.results.with_suffix(".md").read_text())
         return
     if not DATA.is_dir():
         sys.exit(f"no data at {DATA}: set CTXSEG_DATA")
@@ -196,19 +199,19 @@ def main() -> None:
     for seed in args.seeds:
         for row in rows:
             key = (args.set, row, seed, args.steps)
-            if key in {(c["set"], c["row"], c["seed"], c["steps"]) for c in stored()}:
+            if key in {(c["set"], c["row"], c["seed"], c["steps"]) for c in stored(args.results)}:
                 continue
             try:
                 cell = one(*key)
             except subprocess.CalledProcessError as error:
                 print(f"{args.set} {row}, seed {seed}: {error}", flush=True)
                 continue
-            add(cell)
+            add(cell, args.results)
             print(
                 f"{args.set} {row}, seed {seed}: Dice {cell['dice']:.3f}, {cell['train_seconds']} s",
                 flush=True,
             )
-    TABLE.write_text(table(stored()))
+    args.results.with_suffix(".md").write_text(table(stored(args.results)))
 
 
 if __name__ == "__main__":

@@ -70,14 +70,17 @@ def batch(dims: int) -> tuple[torch.Tensor, torch.Tensor]:
     return image, target
 
 
-def measure(dims: int, rounds: int, only: str, clock: Callable[[], float]) -> dict[str, dict]:
+def measure(
+    dims: int, rounds: int, only: str, clock: Callable[[], float], device: str = "cpu"
+) -> dict[str, dict]:
+    """Steps and losses by a clock, which must wait for the device."""
     torch.manual_seed(0)
     network = make_network(
         {"kind": "unet", "dims": dims, "in_channels": 1, "out_channels": 4,
          "features": (16, 32, 64, 128, 256)[: 5 if dims == 2 else 4]}
-    )  # fmt: skip
+    ).to(device)  # fmt: skip
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3)
-    image, target = batch(dims)
+    image, target = (part.to(device) for part in batch(dims))
     losses = {name: make_loss(config) for name, config in LOSSES.items() if only in name}
     plain = make_loss("ce")
 
@@ -89,7 +92,7 @@ def measure(dims: int, rounds: int, only: str, clock: Callable[[], float]) -> di
         return clock() - began
 
     def alone(loss: torch.nn.Module) -> float:
-        logits = torch.randn(len(target), 4, *target.shape[1:], requires_grad=True)
+        logits = torch.randn(len(target), 4, *target.shape[1:], requires_grad=True, device=device)
         began = clock()
         loss(logits, target).backward()
         return clock() - began

@@ -22,6 +22,8 @@ Array: TypeAlias = Any
 #: First stage, false negatives, false positives, truth.
 Case: TypeAlias = "tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]"
 
+#: Thresholds where none are fitted: those of the released code, 0.5 of a tanh, as probabilities.
+RELEASED = (0.75, 0.75)
 #: Thresholds that are tried. At 1 an error mask never counts.
 GRID = tuple(round(0.1 * k, 1) for k in range(1, 11))
 
@@ -133,7 +135,7 @@ class Thresholds:
     fn, fp : float
         Thresholds of the two error masks.
     dice : float or None
-        Mean Dice with them; None where no case has any class, and the thresholds are the middle ones.
+        Mean Dice with them; None where no case has any class, and the thresholds are the released ones.
     stage1 : float or None
         Mean Dice of the first stage alone.
     """
@@ -176,7 +178,7 @@ def fit_thresholds(
     stage1 = _mean([alone for _, alone in tables])
     before = None if stage1 is None or np.isnan(stage1) else float(stage1)
     if refined is None or np.isnan(refined).all():
-        return Thresholds(0.5, 0.5, None, before)
+        return Thresholds(*RELEASED, None, before)
     best = np.argwhere(refined >= np.nanmax(refined) - 1e-12)
     pairs = [(values[i], values[j]) for i, j in best]
     fn, fp = min(pairs, key=lambda pair: ((pair[0] - 0.5) ** 2 + (pair[1] - 0.5) ** 2, pair))

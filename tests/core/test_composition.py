@@ -151,9 +151,9 @@ def test_of_equal_thresholds_the_middle_ones_are_taken() -> None:
     assert wrong.dice == 1.0
 
 
-def test_nothing_to_fit_gives_the_middle() -> None:
+def test_nothing_to_fit_gives_the_released() -> None:
     for cases in ([], [(np.ones((1, 4)) * [[1]], np.zeros((1, 4)), np.zeros((1, 4)), np.zeros(4))]):
         found = fit_thresholds(cases)
-        assert (found.fn, found.fp, found.dice, found.stage1) == (0.5, 0.5, None, None)
+        assert (found.fn, found.fp, found.dice, found.stage1) == (0.75, 0.75, None, None)
     with pytest.raises(ValueError, match="no thresholds"):
         fit_thresholds([], grid=())

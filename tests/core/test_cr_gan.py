@@ -279,11 +279,11 @@ def test_thresholds_are_those_of_the_validation_cases(done: tuple[Path, list[Cas
     assert f"false negatives {record['thresholds'][0]}, false positives {record['thresholds'][1]}" in text
 
 
-def test_without_validation_they_are_the_middle(tmp_path: Path, cases: list[Case]) -> None:
+def test_without_validation_they_are_the_released(tmp_path: Path, cases: list[Case]) -> None:
     events = list(fit(build(data={"val": 0.0}), cases, tmp_path / "r"))
     _, record = checkpoint.load_tensors(tmp_path / "r/model.safetensors")
-    assert record["thresholds"] == [0.5, 0.5]
-    assert any("both are 0.5" in e.text for e in events if isinstance(e, Note))
+    assert record["thresholds"] == [0.75, 0.75]
+    assert any("0.75 both" in e.text for e in events if isinstance(e, Note))
 
 
 # ---------------------------------------------------------------- 3-D, planes, joint

@@ -79,7 +79,7 @@ def test_fine_tuning_and_stop(tmp_path: Path) -> None:
     first = list(fit(config(60), cases, tmp_path / "first"))
     assert first[0].device.startswith("CUDA:")  # type: ignore[attr-defined]
     assert next(e for e in first if isinstance(e, RunStarted)).precision in ("bf16-mixed", "32-true")
-    asked = iter([False] * 7 + [True] * 9)
+    asked = iter([False] * 8 + [True] * 9)  # once before the first step, then after each
     tuned = list(
         fit(config(60, init=str(tmp_path / "first")), cases, tmp_path / "tuned", stop=lambda: next(asked))
     )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from napari_ctxseg.atomic import write_bytes_atomic
+from napari_ctxseg.composition import RELEASED
 from napari_ctxseg.config import BudgetConfig, CrGanConfig
 from napari_ctxseg.events import (
     BudgetSet,
@@ -319,7 +320,10 @@ class _CrGan:
         joint = path / JOINT if self.method.refine.joint else None
         found = save_refined(self.plan, self.first_run, path / SECOND, joint, path, self.offset)
         if found is None:
-            yield Note("No patients are kept apart to fit the thresholds on: both are 0.5", "warning")
+            yield Note(
+                f"No patients are kept apart to fit the thresholds on: both are {RELEASED[0]}, as released",
+                "warning",
+            )
         else:
             yield Note(
                 f"Thresholds fitted on validation: false negatives {found.fn}, false positives {found.fp}; "

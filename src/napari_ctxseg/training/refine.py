@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from napari_ctxseg.composition import compose, fit_thresholds
+from napari_ctxseg.composition import RELEASED, compose, fit_thresholds
 from napari_ctxseg.config import CrGanConfig
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.events import Note
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 
 #: What the model of both stages takes over from the first one's metadata.
 SHARED = ("classes", "regions", "network", "patch", "planes", "noise", "groups")
-#: Thresholds of false negatives and false positives before any are fitted.
-THRESHOLDS = (0.5, 0.5)
 
 
 def probabilities(model: Model, image: Tensor) -> Tensor:
@@ -168,7 +166,7 @@ class RefineTrainer(Trainer):
 
     def segment(self, image: Tensor) -> Tensor:
         """Class indices of both stages together, or masks of the regions."""
-        result: Tensor = compose(*self.maps(image), *THRESHOLDS, regions=self.tiles.regions)
+        result: Tensor = compose(*self.maps(image), *RELEASED, regions=self.tiles.regions)
         return result
 
     def _run(self, windows: Tensor) -> Tensor:
@@ -234,7 +232,7 @@ def save_refined(
     Returns
     -------
     Thresholds or None
-        None where no cases are kept apart; the thresholds are then the middle ones.
+        None where no cases are kept apart; the thresholds are then the released ones.
     """
     method = plan.config.method
     assert isinstance(method, CrGanConfig)
@@ -251,7 +249,7 @@ def save_refined(
         "head": head_of(method.refine.loss),
     }
     path = out / checkpoint.MODEL
-    checkpoint.save_tensors(path, tensors, meta | {"thresholds": THRESHOLDS})
+    checkpoint.save_tensors(path, tensors, meta | {"thresholds": RELEASED})
     if not plan.val:
         return None
     model = load_model(out, plan.config.device)
