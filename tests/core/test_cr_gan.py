@@ -283,7 +283,7 @@ def test_without_validation_they_are_the_released(tmp_path: Path, cases: list[Ca
     events = list(fit(build(data={"val": 0.0}), cases, tmp_path / "r"))
     _, record = checkpoint.load_tensors(tmp_path / "r/model.safetensors")
     assert record["thresholds"] == [0.75, 0.75]
-    assert any("0.75 both" in e.text for e in events if isinstance(e, Note))
+    assert any("both are 0.75" in e.text for e in events if isinstance(e, Note))
 
 
 # ---------------------------------------------------------------- 3-D, planes, joint
