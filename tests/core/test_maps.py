@@ -16,6 +16,12 @@ from napari_ctxseg.maps import dilation as module
 from tests.oracles import losses as oracle
 
 
+def by_minima(labels: torch.Tensor, classes: int, radius: float, spacing: tuple[float, ...]) -> torch.Tensor:
+    """The way of a GPU, on the CPU."""
+    masks = dict(module._by_minima(labels, classes, radius, spacing))
+    return torch.stack([masks[c] for c in range(classes)], dim=1)
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     labels=hnp.arrays(
@@ -31,8 +37,11 @@ def test_dilation_equals_the_distance_transform(
 ) -> None:
     steps = spacing[-(labels.ndim - 1) :]
     ours = dilate_classes(torch.from_numpy(labels), 5, radius, steps).numpy()
+    as_on_gpu = by_minima(torch.from_numpy(labels), 5, radius, steps).numpy()
     for n, c in np.ndindex(ours.shape[:2]):
-        np.testing.assert_array_equal(ours[n, c], oracle.dilate(labels[n] == c, radius, steps))
+        wanted = oracle.dilate(labels[n] == c, radius, steps)
+        np.testing.assert_array_equal(ours[n, c], wanted)
+        np.testing.assert_array_equal(as_on_gpu[n, c], wanted)
 
 
 @pytest.mark.parametrize("radius", [1, 3, 10])
@@ -56,7 +65,9 @@ def test_all_ways_of_computing_agree(
     by_rows = module._dilate_bits(labels, 0, 64, radius, spacing)
     if not exact:  # as if the distances lay too close together for the fast transform
         monkeypatch.setattr(module, "_between_distances", lambda *_: None)
+    by_shifts = by_minima(labels, 64, radius, spacing)
     for c in range(64):
+        assert torch.equal((by_rows >> c & 1).bool(), by_shifts[:, c])
         by_distance = module._by_distance(labels == c, radius, spacing)
         assert torch.equal((by_rows >> c & 1).bool(), by_distance)
 
@@ -75,7 +86,9 @@ def test_portions_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     labels = torch.randint(-1, 5, (2, 7, 9, 8), generator=torch.Generator().manual_seed(3))
     whole = dilate_classes(labels, 5, 2.5, (1.0, 1.0, 1.0))
     monkeypatch.setattr(module, "CHUNK", 1)
+    monkeypatch.setattr(module, "MOST_SQUARES", 2 * labels.numel())
     assert torch.equal(dilate_classes(labels, 5, 2.5, (1.0, 1.0, 1.0)), whole)
+    assert torch.equal(by_minima(labels, 5, 2.5, (1.0, 1.0, 1.0)), whole)
 
 
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (3.0, 0.5, 0.7)])

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Voxels that are worked on at a time: a bound on memory.
 CHUNK = 1 << 20
+#: How many times as many on a GPU, which spends its time on starting short operations.
+WIDER = 64
 #: What an object of its own costs, in voxels of the image.
 OVERHEAD = 1 << 12
 
@@ -50,7 +52,8 @@ def interior(target: Tensor, iterations: int, border: str = "same") -> Tensor:
         Where the voxel survives the erosion of its own class, background included.
     """
     shape = target.shape[1:]
-    at_once = max(4 * iterations, CHUNK // max(1, len(target) * math.prod(shape[1:])), 1)
+    chunk = CHUNK * WIDER if target.is_cuda else CHUNK
+    at_once = max(4 * iterations, chunk // max(1, len(target) * math.prod(shape[1:])), 1)
     result = torch.empty(target.shape, dtype=torch.bool, device=target.device)
     for start in range(0, shape[0], at_once):
         stop = min(start + at_once, shape[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from scipy import ndimage
 
 from napari_ctxseg.maps.euclidean import maurer
+from napari_ctxseg.maps.minima import within
 from napari_ctxseg.maps.windows import box_max
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 MOST_ROWS = 250
 #: Voxels that are worked on at a time: with their row windows they stay in the cache.
 CHUNK = 1 << 18
+#: Squared distances that a GPU works on at a time: three tensors of so many single-precision numbers.
+MOST_SQUARES = 1 << 25
 #: Bits of the widest integer: more classes are done in portions.
 MOST_BITS = 64
 _TYPES = {8: torch.uint8, 16: torch.int16, 32: torch.int32, 64: torch.int64}
@@ -99,6 +103,9 @@ def _dilated_parts(
         raise ValueError(f"radius must be 0 or more, got {radius}")
     if len(spacing) != target.ndim - 1 or not all(math.isfinite(s) and s > 0 for s in spacing):
         raise ValueError(f"spacing needs {target.ndim - 1} positive numbers, got {tuple(spacing)}")
+    if target.is_cuda:
+        yield from _by_minima(target, classes, radius, spacing)
+        return
     if _too_many_rows(target.shape[1:], classes, radius, spacing):
         for index in range(classes):
             yield index, _by_distance(target == index, radius, spacing)
@@ -241,6 +248,21 @@ class _RowWindows:
         return self._centred[half]
 
 
+def _by_minima(
+    target: Tensor, classes: int, radius: float, spacing: Sequence[float]
+) -> Iterator[tuple[int, Tensor]]:
+    """Dilated classes on a GPU, as many at a time as `MOST_SQUARES` allows."""
+    shape = target.shape[1:]
+    reach = reach_in_voxels(radius, spacing, shape)
+    limit = _between_distances(tuple(shape), radius, tuple(spacing))
+    squared = radius * radius * (1 + SLACK) if limit is None else limit
+    at_once = max(1, MOST_SQUARES // max(1, target.numel()))
+    for first in range(0, classes, at_once):
+        numbers = torch.arange(first, min(first + at_once, classes), device=target.device)
+        masks = target == numbers.view(-1, *[1] * target.ndim)
+        yield from enumerate(within(masks, reach, spacing, squared, exact=limit is None), start=first)
+
+
 def _by_distance(mask: Tensor, radius: float, spacing: Sequence[float]) -> Tensor:
     """The same for one class by an exact distance transform, on the CPU, within reach of the class."""
     inside = mask.cpu().numpy()
@@ -263,7 +285,7 @@ def _within(mask: NDArray[np.bool_], radius: float, spacing: Sequence[float]) ->
     half = min(reach_in_voxels(radius / math.sqrt(mask.ndim), spacing, [1 << 30] * mask.ndim))
     if bool(box_max(torch.from_numpy(mask.view(np.uint8))[None], min(half, max(mask.shape))).all()):
         return np.ones_like(mask)
-    limit = _between_distances(mask.shape, radius, spacing)
+    limit = _between_distances(mask.shape, radius, tuple(spacing))
     if limit is None:
         return np.asarray(ndimage.distance_transform_edt(~mask, sampling=spacing) <= radius * (1 + SLACK))
     squares, _owner = maurer(mask, spacing)
@@ -272,7 +294,8 @@ def _within(mask: NDArray[np.bool_], radius: float, spacing: Sequence[float]) ->
     return near
 
 
-def _between_distances(shape: Sequence[int], radius: float, spacing: Sequence[float]) -> float | None:
+@lru_cache(maxsize=64)  # the same for every batch of a training
+def _between_distances(shape: tuple[int, ...], radius: float, spacing: tuple[float, ...]) -> float | None:
     """A number between the last squared distance of the grid that counts and the first that does not.
 
     The fast transform rounds to float32; with a limit between two distances that it can tell apart it is exact. None
