@@ -114,6 +114,8 @@ def test_bce_and_dice_against_their_formulas(dims: int) -> None:
     over = (1 - (2 * (p * e).flatten(2).sum(2) + 1e-5) / ((p + e).flatten(2).sum(2) + 1e-5)).double()
     dice = (over * (e.flatten(2).sum(2) > 0)).mean()
     torch.testing.assert_close(loss(z, errors, labelled), bce + dice, check_dtype=False, atol=1e-6, rtol=1e-6)
+    alone = make_error_loss("bce")(z, errors, labelled)
+    torch.testing.assert_close(alone, bce, check_dtype=False, atol=1e-6, rtol=1e-6)
 
 
 def test_focal_against_its_formula() -> None:
@@ -163,7 +165,7 @@ def test_losses_keep_to_what_is_labelled(name: str) -> None:
 
 
 def test_bad_input_is_named() -> None:
-    with pytest.raises(ValueError, match="one of bce_dice, focal, dilated, mse"):
+    with pytest.raises(ValueError, match="one of bce, bce_dice, focal, dilated, mse"):
         make_error_loss("dice")
     errors, z, _ = errors_and_logits()
     with pytest.raises(ValueError, match="differ in shape"):

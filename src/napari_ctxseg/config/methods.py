@@ -163,10 +163,10 @@ class RefineConfig(Config):
         None, ge=1, title="Steps", description="Of the second stage. Left empty: as many as the first."
     )
     network: NetworkConfig = Field(UNetConfig(), title="Network")
-    loss: Literal["bce_dice", "focal", "dilated", "mse"] = Field(
+    loss: Literal["bce", "bce_dice", "focal", "dilated", "mse"] = Field(
         "bce_dice",
         title="Its loss",
-        description="bce_dice: cross-entropy and Dice. focal, dilated: for very sparse errors. mse: as released.",
+        description="bce: cross-entropy. bce_dice: with Dice. focal, dilated: for very sparse errors. mse: as released.",
         json_schema_extra=ADVANCED,
     )
     joint: int = Field(

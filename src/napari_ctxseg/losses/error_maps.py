@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 #: Name -> configuration of the loss of each channel's two classes, "no error" and "error".
 ERROR_LOSSES: dict[str, dict[str, Any]] = {
+    "bce": {"kind": "ce"},
     "bce_dice": {"kind": "dice_ce"},
     "focal": {"kind": "focal"},
     "dilated": {"kind": "dilated_balanced_ce", "radius": 5, "unit": "px"},
@@ -106,7 +107,7 @@ def make_error_loss(name: str = "bce_dice") -> ErrorLoss | TanhLoss:
 
     Parameters
     ----------
-    name : {"bce_dice", "focal", "dilated", "mse"}
+    name : {"bce", "bce_dice", "focal", "dilated", "mse"}
         ``mse`` is the released form and goes with the head ``tanh``, all others with ``sigmoid``.
 
     Raises
