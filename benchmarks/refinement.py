@@ -139,7 +139,7 @@ def main() -> None:
     parser.add_argument("set", choices=sorted(SETS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--loss", choices=["bce", "bce_dice", "focal", "dilated", "mse"], default="bce_dice")
+    parser.add_argument("--loss", choices=["bce", "bce_dice", "focal", "dilated", "mse"], default="bce")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--first", choices=["ce", "cgan"], default="ce")
     args = parser.parse_args()

@@ -238,9 +238,11 @@ def docks_project(subjects):
 
 
 def tab_of(bench, title):
-    """Bring a tab to the front."""
-    bench.tabs.setCurrentIndex([bench.tabs.tabText(n) for n in range(bench.tabs.count())].index(title))
-    return bench.tabs.currentWidget()
+    """Bring a tab to the front; it is made when its module is loaded."""
+    number = [bench.tabs.tabText(n) for n in range(bench.tabs.count())].index(title)
+    bench.tabs.setCurrentIndex(number)
+    pump(60, lambda: number in bench._made)
+    return bench._made[number]
 
 
 def compare_pictures(out, steps):

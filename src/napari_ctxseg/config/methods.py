@@ -164,7 +164,7 @@ class RefineConfig(Config):
     )
     network: NetworkConfig = Field(UNetConfig(), title="Network")
     loss: Literal["bce", "bce_dice", "focal", "dilated", "mse"] = Field(
-        "bce_dice",
+        "bce",
         title="Its loss",
         description="bce: cross-entropy. bce_dice: with Dice. focal, dilated: for very sparse errors. mse: as released.",
         json_schema_extra=ADVANCED,

@@ -102,7 +102,7 @@ def _known(errors: Tensor, labelled: Tensor | None) -> Tensor:
     return (labelled if labelled.ndim == errors.ndim else labelled.unsqueeze(1)).expand(errors.shape)
 
 
-def make_error_loss(name: str = "bce_dice") -> ErrorLoss | TanhLoss:
+def make_error_loss(name: str = "bce") -> ErrorLoss | TanhLoss:
     """Build the loss of a refinement network.
 
     Parameters
