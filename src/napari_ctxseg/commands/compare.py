@@ -205,14 +205,10 @@ def _show(report: Mapping[str, Any], out: Path, as_json: bool) -> None:
             {"type": "Report", "path": str(out / "report.md"), "sentences": report["sentences"]}
         )
         return
-    from rich.table import Table
+    from napari_ctxseg.commands.wide import print_table
 
-    header, rows = short_table(report)
-    table = Table(*header)
-    for row in rows:
-        table.add_row(*row)
+    print_table(*short_table(report))
     console = Console()
-    console.print(table)
     for text in report["sentences"]:
         console.print(f"- {text}", markup=False, highlight=False)
     console.print(f"{out / 'report.md'}", markup=False, highlight=False)

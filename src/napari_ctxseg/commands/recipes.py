@@ -6,12 +6,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-
 from napari_ctxseg.atomic import write_bytes_atomic
 from napari_ctxseg.commands import report
 from napari_ctxseg.commands.compare import carry_out
+from napari_ctxseg.commands.wide import print_table
 from napari_ctxseg.compare.plan import ComparePlan, MeasureSettings, Variant
 from napari_ctxseg.compare.queue import PLAN, CompareFolder
 from napari_ctxseg.config import parse_config, set_fields
@@ -46,18 +44,13 @@ def listed(*, paper: str | None, set_: str | None, data: Path | None, as_json: b
     if as_json:
         report.print_json(records)
         return
-    table = Table("recipe", "set", "table", "row", *(["data"] if data else []))
+    lines = []
     for record in records:
         row = rows[str(record["name"])]
         text = row.row if record["runs"] else f"{row.row} (cited, cannot be run)"
-        table.add_row(
-            str(record["name"]),
-            row.set_,
-            f"{row.paper} {row.table}",
-            text,
-            *([str(record["there"])] if data else []),
-        )
-    Console().print(table)
+        there_ = [str(record["there"])] if data else []
+        lines.append([str(record["name"]), row.set_, f"{row.paper} {row.table}", text, *there_])
+    print_table(["recipe", "set", "table", "row", *(["data"] if data else [])], lines, numbers=False)
 
 
 def _rows(paper: str | None, set_: str | None) -> dict[str, Recipe | CitedRow]:
@@ -149,7 +142,7 @@ def run(
     if as_json:
         report.print_json({"type": "Result", **result})
     else:
-        _print_table(table_rows(stem, row, result, whole=True))
+        print_table(HEADER, table_rows(stem, row, result, whole=True), numbers=False)
 
 
 def plan_of(
@@ -242,11 +235,4 @@ def table(
     elif form is not None:
         report.print_text(table_text(lines, form))
     else:
-        _print_table(lines)
-
-
-def _print_table(lines: Sequence[Sequence[str]]) -> None:
-    table = Table(*HEADER)
-    for line in lines:
-        table.add_row(*line)
-    Console().print(table)
+        print_table(HEADER, lines, numbers=False)

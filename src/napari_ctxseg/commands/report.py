@@ -145,24 +145,24 @@ def scores(result: Mapping[str, Any], *, as_json: bool, per_case: bool = False) 
     if as_json:
         print_json(result)
         return
-    from rich.table import Table
+    from napari_ctxseg.commands.wide import print_table
 
-    console = Console()
     unit = result["mean"]["unit"]
     measures = [name for name in result["mean"] if name != "unit"]
-    table = Table(title=f"{len(result['cases'])} cases; distances in {unit or 'mixed units'}")
-    for column in ("class", *measures, "n/a", "missed"):
-        table.add_column(column)
-    for name, values in result["classes"].items():
-        cells = [number(values.get(m)) for m in measures]
-        table.add_row(name, *cells, str(values.get("absent", "")), str(values.get("missed", "")))
-    table.add_row("mean", *[number(result["mean"][m]) for m in measures], "", "")
-    console.print(table)
+    rows = [
+        [
+            name,
+            *(number(values.get(m)) for m in measures),
+            *(str(values.get(n, "")) for n in ("absent", "missed")),
+        ]
+        for name, values in result["classes"].items()
+    ]
+    rows.append(["mean", *(number(result["mean"][m]) for m in measures), "", ""])
+    title = f"{len(result['cases'])} cases; distances in {unit or 'mixed units'}"
+    print_table(["class", *measures, "n/a", "missed"], rows, title=title)
     if per_case:
-        header, rows = case_rows(result)
-        cases = Table(*header)
-        for row in rows:
-            cases.add_row(*[number(cell) for cell in row[:-1]])
-        console.print(cases)
+        header, cases = case_rows(result)
+        print_table(header, [[number(cell) for cell in row[:-1]] for row in cases], keys=2)
+    console = Console()
     for note in result.get("notes", []):
         console.print(f"! {note}", markup=False)
