@@ -312,6 +312,65 @@ def test_killed_it_goes_on_with_what_is_not_done(tmp_path):
         assert set(json.loads(path.read_text())) >= {"key", "variant", "scores", "error", "train", "test"}
 
 
+ENDED = """
+import os, signal, sys
+from pathlib import Path
+from napari_ctxseg.compare.queue import CompareFolder, run_queue
+from napari_ctxseg.compare.cells import cells_of
+from tests.core.test_compare import good, pairs_of, plan_of
+def run(cell, folder, stop):
+    if cell is cells[1]:
+        state = folder / "state"
+        state.mkdir(parents=True, exist_ok=True)
+        if sys.argv[2] == "comes further":
+            (state / f"{len(list(state.iterdir())):08}.safetensors").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return good(cell)
+    yield
+plan = plan_of()
+cells = cells_of(plan, pairs_of())
+folder = CompareFolder(Path(sys.argv[1]) / "c")
+folder.create(plan, resume=(folder.path / "compare.yaml").exists())
+list(run_queue(folder, cells, run, retry_failed=sys.argv[3:] == ["retry"]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
+def test_a_run_that_ends_its_process_again_and_again_does_not_hold_up_the_queue(tmp_path):
+    def once(*words):
+        return subprocess.run(
+            [sys.executable, "-c", ENDED, str(tmp_path), *words], cwd=ROOT, timeout=60, check=False
+        ).returncode
+
+    cells = cells_of(plan_of(), pairs_of())
+    assert [once("the same place") for _ in range(3)] == [-9, -9, 0]
+    errors = [CompareFolder(tmp_path / "c").record(cell)["error"] for cell in cells]
+    assert [bool(error) for error in errors] == [False, True, False, False]
+    assert "ended from outside 2 times" in errors[1]
+    assert once("the same place", "retry") == -9  # and by hand it is tried again
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
+def test_a_run_that_comes_further_each_time_is_gone_on_with(tmp_path):
+    command = [sys.executable, "-c", ENDED, str(tmp_path), "comes further"]
+    for _ in range(4):
+        assert subprocess.run(command, cwd=ROOT, timeout=60, check=False).returncode == -9
+
+
+def test_interrupted_by_hand_it_is_not_counted(tmp_path):
+    folder, cells = CompareFolder(tmp_path / "c"), cells_of(plan_of(), pairs_of())
+    folder.create(plan_of(), resume=False)
+
+    def interrupted(cell, run, stop):
+        raise KeyboardInterrupt
+        yield
+
+    for _ in range(4):
+        with pytest.raises(KeyboardInterrupt):
+            list(run_queue(folder, cells, interrupted))
+    assert folder.record(cells[0]) is None
+
+
 # ---------------------------------------------------------------- results and report
 
 

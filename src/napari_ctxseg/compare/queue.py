@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     Runner = Callable[[Cell, Path, Callable[[], bool]], Generator[Event, None, Outcome | None]]
 
 PLAN = "compare.yaml"
+#: A run that ended its process so often without coming any further is not tried again by itself.
+MOST_KILLED = 2
+KILLED = (
+    f"its process was ended from outside {MOST_KILLED} times at the same place, most often for want of memory: "
+    "choose a smaller patch or batch, then try failed runs again"
+)
 #: Images and labels, where a comparison has its own copies: found in the folder, wherever that was moved to.
 OWN_IMAGES, OWN_LABELS = "data/images", "data/labels"
 
@@ -121,6 +127,27 @@ class CompareFolder:
         text = json.dumps(outcome.to_json(cell), indent=1, allow_nan=False)
         write_bytes_atomic(self.cells / f"{cell.key}.json", text.encode())
 
+    def begin(self, cell: Cell) -> int:
+        """Note that a run is begun, and return how often in succession it was without having come any further."""
+        path = self.cells / f"{cell.key}.begun"
+        come = sorted(file.name for file in (self.runs / cell.key).glob("**/state/*"))
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+            times = int(before["times"]) + 1 if before["come"] == come else 1
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+        ):  # none, or its writer was killed too: it is only a count
+            times = 1
+        write_bytes_atomic(path, json.dumps({"times": times, "come": come}).encode())
+        return times
+
+    def over(self, cell: Cell) -> None:
+        """Forget that a run was begun: it ended, or was stopped, with this process alive."""
+        (self.cells / f"{cell.key}.begun").unlink(missing_ok=True)
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Keep a second process from working on the same queue; the lock ends with the process, however it ends.
@@ -194,8 +221,13 @@ def run_queue(
             run = folder.runs / cell.key
             if known is not None:
                 shutil.rmtree(run, ignore_errors=True)
+                folder.over(cell)
+            outcome: Outcome | None
             try:
-                outcome = yield from runner(cell, run, stop)
+                if folder.begin(cell) > MOST_KILLED:
+                    outcome = Outcome(error=KILLED)
+                else:
+                    outcome = yield from runner(cell, run, stop)
             except (
                 CtxsegError,
                 MemoryError,
@@ -205,6 +237,8 @@ def run_queue(
                 LookupError,
             ) as error:
                 outcome = Outcome(error=_reason(error))
+            finally:
+                folder.over(cell)
             if outcome is None:
                 return
             folder.store(cell, outcome)

@@ -31,6 +31,7 @@ from napari_ctxseg.events import (
 )
 from napari_ctxseg.networks.summary import summarise
 from napari_ctxseg.training.loop import run_network
+from napari_ctxseg.training.memory import check_memory
 from napari_ctxseg.training.plan import device_text, make_plan, resolve_device
 from napari_ctxseg.training.refine import (
     JointTrainer,
@@ -86,6 +87,7 @@ def fit_cr_gan(
     device = resolve_device(config.device)
     torch.set_num_threads(device.threads or 1)
     plan = make_plan(config.updated(device=device), cases)
+    check_memory(plan.config)
     folds = deal([s.group for s in plan.train], method.refine.folds)
     if base is not None:
         check_base(method.refine.base, plan)

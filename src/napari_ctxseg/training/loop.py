@@ -21,6 +21,7 @@ from napari_ctxseg.events import (
     StepEnd,
 )
 from napari_ctxseg.training import checkpoint
+from napari_ctxseg.training.memory import check_memory
 from napari_ctxseg.training.methods import make_trainer
 from napari_ctxseg.training.plan import Plan, device_text, make_plan, resolve_device
 from napari_ctxseg.training.preview import Previewer
@@ -96,6 +97,7 @@ def run_network(
         plan = make_plan(config.updated(device=device), cases)
     else:
         plan = replace(plan, config=plan.config.updated(device=device, budget=config.budget))
+    check_memory(plan.config)
     folder = RunFolder(out, resume=resume)
     trainer = (make or make_trainer)(plan)
     session = _Session(plan, trainer, folder, _Progress(), started)
