@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from napari_ctxseg.commands.wide import print_table
+from napari_ctxseg.commands.wide import lines_console, print_table
 
 MEASURES = [f"measure_{n}" for n in range(20)]
 
@@ -68,3 +68,9 @@ def test_a_pipe_gets_all_of_a_line() -> None:
     text = printed(40, terminal=False, header=["class", *MEASURES], rows=rows(1))
     (line,) = (line for line in text.splitlines() if "class 0" in line)
     assert all(f"0.{n:03}" in line for n in range(20))
+
+
+def test_a_sentence_in_a_pipe_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    text = " ".join(f"word{n}" for n in range(60))
+    lines_console().print(text, markup=False, highlight=False)
+    assert capsys.readouterr().out == text + "\n"

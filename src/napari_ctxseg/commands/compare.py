@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from napari_ctxseg.commands import report as printed
 from napari_ctxseg.commands.evaluate import chosen as chosen_measures
 from napari_ctxseg.commands.settings import settings
 from napari_ctxseg.commands.train import stop_on_signal
+from napari_ctxseg.commands.wide import lines_console, print_table
 from napari_ctxseg.compare import writing
 from napari_ctxseg.compare.plan import ComparePlan, crossed, load_plan, parse_plan, parse_sweep
 from napari_ctxseg.compare.queue import CompareFolder
@@ -175,7 +175,7 @@ def _show_queue(events: Iterable[Event], as_json: bool) -> None:
         for event in events:
             printed.print_json(printed.event_record(event))
         return
-    console = Console(stderr=True)
+    console = lines_console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("comparing", total=None)
@@ -205,10 +205,8 @@ def _show(report: Mapping[str, Any], out: Path, as_json: bool) -> None:
             {"type": "Report", "path": str(out / "report.md"), "sentences": report["sentences"]}
         )
         return
-    from napari_ctxseg.commands.wide import print_table
-
     print_table(*short_table(report))
-    console = Console()
+    console = lines_console()
     for text in report["sentences"]:
         console.print(f"- {text}", markup=False, highlight=False)
     console.print(f"{out / 'report.md'}", markup=False, highlight=False)

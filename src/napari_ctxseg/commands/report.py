@@ -20,6 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from napari_ctxseg.commands.wide import lines_console, print_table
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.evaluation.tables import case_rows, number
 from napari_ctxseg.events import (
@@ -94,7 +95,7 @@ def follow_training(events: Iterable[Event], *, as_json: bool) -> RunFinished | 
             print_json(event_record(event))
             finished = event if isinstance(event, RunFinished) else finished
         return finished
-    console = Console(stderr=True)
+    console = lines_console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("training", total=None)
@@ -145,8 +146,6 @@ def scores(result: Mapping[str, Any], *, as_json: bool, per_case: bool = False) 
     if as_json:
         print_json(result)
         return
-    from napari_ctxseg.commands.wide import print_table
-
     unit = result["mean"]["unit"]
     measures = [name for name in result["mean"] if name != "unit"]
     rows = [
@@ -163,6 +162,6 @@ def scores(result: Mapping[str, Any], *, as_json: bool, per_case: bool = False) 
     if per_case:
         header, cases = case_rows(result)
         print_table(header, [[number(cell) for cell in row[:-1]] for row in cases], keys=2)
-    console = Console()
+    console = lines_console()
     for note in result.get("notes", []):
         console.print(f"! {note}", markup=False)

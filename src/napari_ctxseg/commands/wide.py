@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 NAMES = 0.6
 
 
+def lines_console(*, stderr: bool = False) -> Console:
+    """A console for sentences: into a file or a pipe each is one line, however long."""
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, soft_wrap=True)
+
+
 def print_table(
     header: Sequence[str], rows: Lines, *, title: str = "", numbers: bool = True, keys: int = 1,
     console: Console | None = None,
