@@ -129,7 +129,7 @@ class CompareFolder:
 
     def begin(self, cell: Cell) -> int:
         """Note that a run is begun, and return how often in succession it was without having come any further."""
-        path = self.cells / f"{cell.key}.begun"
+        path = self.runs / f"{cell.key}.begun"
         come = sorted(file.name for file in (self.runs / cell.key).glob("**/state/*"))
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
@@ -146,7 +146,7 @@ class CompareFolder:
 
     def over(self, cell: Cell) -> None:
         """Forget that a run was begun: it ended, or was stopped, with this process alive."""
-        (self.cells / f"{cell.key}.begun").unlink(missing_ok=True)
+        (self.runs / f"{cell.key}.begun").unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
