@@ -343,6 +343,8 @@ def test_a_run_that_ends_its_process_again_and_again_does_not_hold_up_the_queue(
         ).returncode
 
     cells = cells_of(plan_of(), pairs_of())
+    assert [once("the same place") for _ in range(2)] == [-9, -9]
+    CompareFolder(tmp_path / "c").forget_starts()  # as if a person had ended it
     assert [once("the same place") for _ in range(3)] == [-9, -9, 0]
     errors = [CompareFolder(tmp_path / "c").record(cell)["error"] for cell in cells]
     assert [bool(error) for error in errors] == [False, True, False, False]

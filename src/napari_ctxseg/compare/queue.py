@@ -134,19 +134,19 @@ class CompareFolder:
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
             times = int(before["times"]) + 1 if before["come"] == come else 1
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-        ):  # none, or its writer was killed too: it is only a count
-            times = 1
+        except (OSError, ValueError, KeyError, TypeError):
+            times = 1  # there is none, or its writer was killed too: it is only a count
         write_bytes_atomic(path, json.dumps({"times": times, "come": come}).encode())
         return times
 
     def over(self, cell: Cell) -> None:
         """Forget that a run was begun: it ended, or was stopped, with this process alive."""
         (self.runs / f"{cell.key}.begun").unlink(missing_ok=True)
+
+    def forget_starts(self) -> None:
+        """Forget all runs that were begun: for a person who ended the process on purpose."""
+        for path in self.runs.glob("*.begun"):
+            path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -199,6 +199,8 @@ class Comparing:
             return
         if self.stopping:
             self.engine.kill()
+            if self.folder is not None:
+                CompareFolder(self.folder).forget_starts()
         elif self.engine.state == "busy":
             self.stopping, self.status = True, "Pausing: the running step ends and its state is saved ..."
             self.engine.stop()
