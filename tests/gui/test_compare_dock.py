@@ -156,6 +156,21 @@ def test_paused_closed_and_gone_on_with(make_dock, viewer, qtbot, folders):
     assert again.comparing.current == 0
 
 
+def test_ended_on_purpose_is_no_failure(make_dock, viewer, qtbot, folders, monkeypatch):
+    """The second click ends the process; a run that ends its process by itself so often counts as failed."""
+    dock = make_dock()
+    fill(dock, folders, steps=4000)
+    dock.start.click()
+    qtbot.waitUntil(lambda: dock.comparing._share > 0, timeout=HANGS)
+    runs = dock.comparing.folder / "runs"
+    assert list(runs.glob("*.begun"))
+    monkeypatch.setattr(dock.comparing.engine, "stop", lambda: None)  # as if the step would not end
+    dock.pause.click()
+    dock.pause.click()
+    quiet(dock, qtbot)
+    assert not list(runs.glob("*.begun"))
+
+
 def test_a_killed_engine_loses_no_finished_run(make_dock, viewer, qtbot, folders):
     dock = make_dock()
     fill(dock, folders, steps=60)
