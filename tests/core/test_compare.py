@@ -466,6 +466,19 @@ def test_a_failed_run_makes_the_variant_incomplete_and_is_not_averaged_away():
     assert page.count("memory: is too small.") == 2
 
 
+def test_a_variant_without_any_run_has_no_numbers():
+    plan = plan_of(folds=2, seeds=[0, 1])
+    results = results_of(
+        plan,
+        pairs_of(12, 1),
+        lambda cell: Outcome(error="gone") if cell.variant == "dice_ce" else noisy(cell, 0.0),
+    )
+    report = make_report(results)
+    assert report["sentences"][0] == "dice_ce has no numbers: all 4 of its runs failed."
+    assert not any("Its mean is that" in text for text in report["sentences"])
+    assert markdown(report, []).count("gone") == 4
+
+
 def test_a_seed_that_failed_for_one_is_left_out_for_both():
     plan = plan_of(folds=None, test=[f"P{i}" for i in range(6)], seeds=[0, 1])
 

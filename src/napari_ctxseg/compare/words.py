@@ -41,7 +41,9 @@ def _unfinished(report: Mapping[str, Any]) -> list[str]:
         )
     for variant in report["variants"]:
         failed = sum(row["variant"] == variant["name"] for row in report["failed"])
-        if failed:
+        if failed and failed == variant["planned"]:
+            found.append(f"{variant['name']} has no numbers: all {failed} of its runs failed.")
+        elif failed:
             found.append(
                 f"{variant['name']} is incomplete: {failed} of its {variant['planned']} runs failed. Its mean is that "
                 "of the other runs, and it is compared with the reference only where both have one."
