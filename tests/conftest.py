@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+# As `ctxseg` does, and before torch is loaded: two threads beside other work would wait for one another.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 ROOT = Path(__file__).resolve().parents[1]
 
 

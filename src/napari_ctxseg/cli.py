@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +30,12 @@ from napari_ctxseg.commands.options import (
 )
 from napari_ctxseg.config import loss_kinds, method_kinds, network_kinds
 from napari_ctxseg.io import MAP_SUFFIXES
+
+#: Turns that a thread of torch spins before it sleeps; libgomp reads it when torch is loaded, which is later than this. By
+#: default it spins so long that one busy core beside it makes a step a hundred times slower (benchmarks/waiting.py).
+SPINS = "1000"
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 app = typer.Typer(
     name="ctxseg",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -318,3 +319,29 @@ def test_measures_and_tables_on_the_command_line(files: Path, tmp_path: Path) ->
         done = ctxseg(*same, *words)
         assert done.exit_code == 1
         assert text in done.stderr, (words, done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("given", "left"),
+    [
+        ({}, ("1000", None)),
+        ({"GOMP_SPINCOUNT": "7"}, ("7", None)),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, (None, "ACTIVE")),
+    ],
+)
+def test_waiting_threads_sleep_soon_unless_told_otherwise(given, left):
+    """Set before torch is loaded, or it would come too late."""
+    code = (
+        "import os, sys; import napari_ctxseg.cli; assert 'torch' not in sys.modules;"
+        "print(os.environ.get('GOMP_SPINCOUNT'), os.environ.get('OMP_WAIT_POLICY'))"
+    )
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=clean | given,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stdout.split() == [str(each) for each in left]
