@@ -17,6 +17,7 @@ import argparse
 import json
 import statistics
 import time
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,7 +93,7 @@ def all_networks(steps: int) -> list[dict[str, Any]]:
 
 
 def labels_of(shape: tuple[int, ...]) -> torch.Tensor:
-    """Balls of three classes, the largest around the middle, in background."""
+    """Balls of three classes in background, the first one large."""
     target = torch.zeros(shape, dtype=torch.int64, device="cuda")
     generator = torch.Generator().manual_seed(0)
     grid = torch.meshgrid(*(torch.arange(n, device="cuda") / n for n in shape[1:]), indexing="ij")
@@ -170,19 +171,14 @@ def all_maps() -> list[dict[str, Any]]:
         target, spacing = labels_of(shape), (1.0,) * (len(shape) - 1)
         about = {"labels": shape, "classes": CLASSES}
         for radius in radii:
-
-            def ours(radius: int = radius, target: torch.Tensor = target) -> torch.Tensor:
-                return dilation.dilate_classes(target, CLASSES, radius, spacing)  # noqa: B023
-
-            def peer(radius: int = radius, target: torch.Tensor = target) -> torch.Tensor:
-                return by_cupy(target, radius)
-
+            ours = partial(dilation.dilate_classes, target, CLASSES, radius, spacing)
+            peer = partial(by_cupy, target, radius)
             rows.append(about | {"map": f"ball dilation, r = {radius}", "peer": "cupy EDT"})
             rows[-1] |= against(ours, peer if with_cupy else None)
             rows[-1].pop("peer_peak_mb", None)  # CuPy's memory is its own
             print(json.dumps(rows[-1]), flush=True)
         rows.append(about | {"map": "interior", "peer": "max pooling of one-hot masks"})
-        rows[-1] |= against(lambda t=target: interior(t, 1), lambda t=target: by_pooling(t))
+        rows[-1] |= against(partial(interior, target, 1), partial(by_pooling, target))
         print(json.dumps(rows[-1]), flush=True)
     return rows
 

@@ -91,6 +91,7 @@ def test_a_sweep_leaves_variants_without_the_field_alone():
         ({"folds": 1}, "greater than or equal to 2"),
         ({"primary": "iou"}, "not among the measures"),
         ({"measures": ["dise"]}, "is no measure"),
+        ({"primary": "rvd", "measures": {"names": ["dice", "rvd"]}}, "best at 0"),
         ({"sweep": {"loss.radius": [1]}}, "loss.*radius"),
         ({"run": {**RUN, "data": {**RUN["data"], "annotation": "scribbles"}}}, "complete masks"),
         ({"paired_test": "t"}, "paired_test"),

@@ -99,9 +99,23 @@ def test_a_run_that_fails_is_reported(files, tmp_path):
     assert done.exit_code == 0, done.stderr
     assert "failed: data.planes" in done.stderr.replace("\n", " ")
     page = (out / "report.md").read_text()
-    assert "no, planes is incomplete: 2 of its 2 runs failed" in page
+    assert "no, planes has no numbers: all 2 of its runs failed" in page
     assert "nothing can be said" in page
     assert "need volumes, but all images are 2-D" in page
+
+
+def test_a_run_that_diverged_has_failed_and_gets_no_verdict(files, tmp_path):
+    out = tmp_path / "c"
+    broken = "broken: {optim: {lr: 1.0e+30}}"
+    done = ctxseg(*words(files, "--losses", "ce", "--variant", broken, "--out", out, "--seeds", 0, steps=6))
+    assert done.exit_code == 0, done.stderr
+    assert "were not finite" in done.stderr
+    report = json.loads((out / "report.json").read_text())
+    assert report["runs"]["failed"] == 2
+    assert {row["variant"] for row in report["failed"]} == {"broken"}
+    assert report["comparisons"][0]["p"] is None
+    assert "broken has no numbers" in report["sentences"][0]
+    assert not any("broken is worse" in text for text in report["sentences"])
 
 
 def test_errors_take_one_line(files, tmp_path):

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from napari_ctxseg.config import RunConfig, parse_config, set_fields
 from napari_ctxseg.config.base import Config, named
 from napari_ctxseg.errors import InputError
-from napari_ctxseg.evaluation.metrics import ALL_MEASURES, MEASURES, MeasureOptions
+from napari_ctxseg.evaluation.metrics import ALL_MEASURES, MEASURES, WITHOUT_DIRECTION, MeasureOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -97,6 +97,10 @@ class ComparePlan(Config):
             raise ValueError(f"{strange[0]!r} is no measure; there are {', '.join(ALL_MEASURES)}")
         if self.primary not in self.measures.names:
             raise ValueError(f"the tested measure {self.primary!r} is not among the measures")
+        if self.primary in WITHOUT_DIRECTION:
+            raise ValueError(
+                f"{self.primary!r} is best at 0 from either side, and cannot be the tested measure"
+            )
         if self.run.data.annotation != "full":
             raise ValueError(
                 "measuring needs complete masks of every image: data.annotation must be `full` in a comparison"

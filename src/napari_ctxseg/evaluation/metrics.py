@@ -29,7 +29,9 @@ GROUPS = {"overlap": OVERLAP, "surface": SURFACE, "skeleton": SKELETON, "detecti
 ALL_MEASURES = tuple(name for names in GROUPS.values() for name in names)
 #: Those of them that are lengths.
 DISTANCES = ("hausdorff", "hd95", "assd", "mssd")
-#: Those of which less is better. The relative volume difference is best at 0 and has no direction.
+#: Those that are best at 0 from either side: neither more nor less of them is better.
+WITHOUT_DIRECTION = ("rvd",)
+#: Those of which less is better.
 LESS_IS_BETTER = (*DISTANCES, "fpr", "fnr", "voe")
 #: Other names by which people ask for a measure.
 ALIASES = {"sensitivity": "recall", "hd": "hausdorff", "jaccard": "iou", "nsd": "surface_dice"}

@@ -57,6 +57,10 @@ def cell_runner(cases: Mapping[str, Case]) -> Runner:
             yield event
         if finished is None or finished.stopped:
             return None
+        if 2 * finished.skipped > finished.step:  # what it predicts says nothing of the loss
+            return Outcome(
+                error=f"{finished.skipped} of {finished.step} steps were not finite: lower optim.lr, or try 32-true"
+            )
         scores = yield from _judged(cell, cases, folder, stop)
         if scores is None:
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 import psutil
@@ -34,7 +35,7 @@ def check_memory(config: RunConfig) -> None:
     needed = least_bytes(config, batch)
     if needed <= there:
         return
-    fits = next((n for n in range(batch - 1, 0, -1) if least_bytes(config, n) <= there), None)
+    fits = bisect_right(range(1, batch), there, key=lambda n: least_bytes(config, n))
     raise InputError(
         f"patch.size {list(size)} with patch.batch {batch}",
         f"takes {needed / 1e9:.0f} GB of memory or more in training, and this machine has {there / 1e9:.0f} GB",
