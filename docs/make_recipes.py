@@ -222,6 +222,10 @@ CRGAN_UNKNOWN = unknown(
     "epoch | every slice once | up to 100 epochs in the paper; 100 and 300 in the code, whose windows "
     "move by one slice",
 )
+SEG_OBJECTS = (
+    "objects of SEG | those of the masks by number, connected pieces of the prediction | not stated; "
+    "networks predict a mask, in which touching cells are one piece"
+)
 CRGAN_SETS: dict[str, Values] = {
     "brats17": {
         "prepare": [{"kind": "nyul", "over": "nonzero"}, {"kind": "z_score", "over": "nonzero"}],
@@ -256,17 +260,21 @@ CRGAN_SETS: dict[str, Values] = {
     "phc_hela": {
         "prepare": [], "data": {"foreground": True}, "split": {"by": "share", "test": 0.3},
         "items": 16, "size": [256, 256], "batch": 8, "measures": ["seg", "specificity", "recall"],
+        "instances": True,
         "unknown": unknown("split | 7 of 10 images train | not stated", "size of the crops | 256 | not stated",
+                           SEG_OBJECTS,
                            "masks | given by the user | the public set marks cells by points; the "
                            "paper does not say how it made masks"),
     },
     "mda231": {
         "prepare": [], "data": {"foreground": True}, "split": {"by": "share", "test": 0.3},
         "items": 67, "size": [256, 256], "batch": 8, "measures": ["seg", "specificity", "recall", "fpr", "fnr"],
+        "instances": True,
         "unknown": unknown(
             "split | 7 of 10 frames train; frames of one film are on both sides | not stated; the set has "
             "two films",
                            "size of the crops | 256 | not stated",
+                           SEG_OBJECTS,
                            "images | all slices and frames with manual masks | the paper has 96 "
                            "images and does not say which"),
     },
@@ -301,6 +309,7 @@ def crgan_recipe(set_: str, kind: str, table: str, row: str, numbers: list[Value
         "method": method, "patch": patch,
         "optim": {"lr": 0.001 if recurrent else 0.0002, "weight_decay": 0.0, "schedule": "constant"},
         "augment": {"preset": "default"}, "schedule": {"epochs": 100, "items": of["items"]}, "measures": of["measures"],
+        **({"instances": True} if "instances" in of else {}),
         "unknown": CRGAN_UNKNOWN + of["unknown"],
         "differs": CRGAN_DIFFERS if refined else CRGAN_DIFFERS[:3],
     }  # fmt: skip

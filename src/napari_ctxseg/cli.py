@@ -17,6 +17,7 @@ from napari_ctxseg.commands.options import (
     Device,
     Foreground,
     Group,
+    Instances,
     Json,
     Measures,
     Overlap,
@@ -227,6 +228,7 @@ def evaluate(
     sizes: Sizes = None,
     size_unit: SizeUnit = "px",
     overlap: Overlap = 0.0,
+    instances: Instances = False,
     out: Annotated[
         Path | None, typer.Option(help="File to write to: .json .csv .md .tex; the table is printed as well.")
     ] = None,
@@ -241,7 +243,9 @@ def evaluate(
         from napari_ctxseg.commands import evaluate as command
         from napari_ctxseg.evaluation.tables import evaluation_text
 
-        how = command.chosen(measures, tolerance=tolerance, sizes=sizes, size_unit=size_unit, overlap=overlap)
+        how = command.chosen(
+            measures, tolerance=tolerance, sizes=sizes, size_unit=size_unit, overlap=overlap, instances=instances
+        )  # fmt: skip
         wanted = command.form_of(form, out)
         result = command.evaluate(pred, ref, classes=classes, foreground=foreground, chosen=how)
         if out is not None and wanted is not None:

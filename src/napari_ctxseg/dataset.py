@@ -220,7 +220,7 @@ def read_case(pair: Pair, data: DataConfig) -> Case:
     if pair.label is None:
         return Case(pair.name, image, group=group)
     labels = io.read_labels(pair.label)
-    _check_grid(pair.name, image, labels)
+    check_grid(pair.name, image, labels)
     return Case(pair.name, image, labels.array, group)
 
 
@@ -271,20 +271,36 @@ def _stacked(images: list[Image], pair: Pair) -> Image:
                 "has channels of its own and a channel suffix",
                 "Give one file per channel, or one for all",
             )
-        _check_grid(path.name, first, image)
+        check_grid(path.name, first, image, "first channel", "channel")
     array: NDArray[Any] = np.stack([image.array for image in images])
     names = tuple(io.stem_of(path) for path in pair.images)
     notes = tuple(note for image in images for note in image.notes)
     return Image(array, f"c{first.axes}", first.spacing, first.affine, names, first.unit, first.source, notes)
 
 
-def _check_grid(name: str, image: Image, labels: Image) -> None:
+def check_grid(name: str, image: Image, labels: Image, of: str = "image", and_: str = "labels") -> None:
+    """Refuse two images that do not lie on the same grid.
+
+    Parameters
+    ----------
+    name : str
+        Of the case or file, for the message.
+    image, labels : Image
+        Where the files of both say where they lie in space, that is compared too.
+    of, and_ : str
+        What they are, for the message.
+
+    Raises
+    ------
+    InputError
+        If shapes differ, or corners lie apart.
+    """
     if image.spatial_shape != labels.spatial_shape:
-        hint = "Use labels drawn on this image"
+        hint = f"Use {and_} drawn on this image" if of == "image" else f"Give {of} and {and_} of one image"
         if sorted(image.spatial_shape) == sorted(labels.spatial_shape):
             hint = f"The axes look swapped. {hint}"
         raise InputError(
-            name, f"image {image.spatial_shape} and labels {labels.spatial_shape} have different shapes", hint
+            name, f"{of} {image.spatial_shape} and {and_} {labels.spatial_shape} have different shapes", hint
         )
     if not (_has_place(image) and _has_place(labels)):
         return
@@ -296,9 +312,9 @@ def _check_grid(name: str, image: Image, labels: Image) -> None:
     if away > TOLERANCE:
         raise InputError(
             name,
-            f"image and labels lie {away:.3g} voxels apart (origins {_origin(image)} and {_origin(labels)}, "
+            f"{of} and {and_} lie {away:.3g} voxels apart (origins {_origin(image)} and {_origin(labels)}, "
             f"spacings {_numbers(image.spacing)} and {_numbers(labels.spacing)})",
-            "Resample the labels onto the image's grid",
+            f"Resample the {and_} onto the grid of the {of}",
         )
 
 

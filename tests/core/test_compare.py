@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +91,8 @@ def test_a_sweep_leaves_variants_without_the_field_alone():
         ({"seeds": [1, 1]}, "different numbers"),
         ({"folds": None}, "either `folds` or the `test` patients"),
         ({"folds": 1}, "greater than or equal to 2"),
-        ({"primary": "iou"}, "not among the measures"),
+        ({"primary": "dise"}, "'dise' is no measure"),
+        ({"measures": {"instances": True}}, "foreground must be true"),
         ({"measures": ["dise"]}, "is no measure"),
         ({"primary": "rvd", "measures": {"names": ["dice", "rvd"]}}, "best at 0"),
         ({"sweep": {"loss.radius": [1]}}, "loss.*radius"),
@@ -100,6 +103,33 @@ def test_a_sweep_leaves_variants_without_the_field_alone():
 def test_a_wrong_plan_is_named(change, words):
     with pytest.raises(InputError, match=words):
         plan_of(**change)
+
+
+def test_measures_by_the_names_people_use():
+    plan = plan_of(measures=["overlap", "HD95", "nsd"], primary="sensitivity")
+    assert plan.primary == "recall"
+    assert {"dice", "recall", "voe", "hd95", "surface_dice"} <= set(plan.measures.names)
+    alone = plan_of(primary="clDice")  # measured too, because it is tested
+    assert (alone.primary, alone.measures.names) == ("cldice", ("dice", "hd95", "cldice"))
+    assert plan_of(measures=["hd95", "dice"]).measures.names == ("hd95", "dice")  # as it was given
+    assert plan_of(measures=None).measures.names[:2] == ("dice", "iou")
+
+
+def test_numbered_objects_are_another_run_and_their_absence_is_none():
+    foreground = {**RUN, "data": {**RUN["data"], "classes": {}, "foreground": True}}
+    (plain, *_), (numbered, *_) = (
+        cells_of(
+            plan_of(run=foreground, measures={"names": ["seg"], "instances": on}, primary="seg"), pairs_of()
+        )
+        for on in (False, True)
+    )
+    assert plain.key != numbered.key
+    config = plain.config.model_dump(mode="json", exclude={"device"})
+    config["data"] |= {"images": [], "labels": []}
+    before = plan_of(measures=["seg"], primary="seg").measures.model_dump(mode="json")
+    assert before.pop("instances") is False
+    record = json.dumps([config, plain.train, plain.test, before, plain.data], sort_keys=True)
+    assert plain.key == hashlib.sha256(record.encode()).hexdigest()[:16]  # runs that are stored stay found
 
 
 def test_a_plan_file_that_is_none(tmp_path):
@@ -478,6 +508,46 @@ def test_a_variant_without_any_run_has_no_numbers():
     assert report["sentences"][0] == "dice_ce has no numbers: all 4 of its runs failed."
     assert not any("Its mean is that" in text for text in report["sentences"])
     assert markdown(report, []).count("gone") == 4
+    rows = [row for row in csv.DictReader(io.StringIO(long_csv(results))) if row["variant"] == "dice_ce"]
+    assert [(row["fold"], row["seed"], row["error"]) for row in rows] == [
+        ("0", "0", "gone"), ("1", "0", "gone"), ("0", "1", "gone"), ("1", "1", "gone"),
+    ]  # fmt: skip
+    axes = boxes(report).axes[0]
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["ce", "dice_ce (no numbers)"]
+    low, high = sorted(axes.get_ylim())
+    assert low < 1 < 2 < high  # its empty row can be seen
+
+
+def test_runs_to_do_are_rows_too():
+    results = results_of(plan_of(), pairs_of(4), lambda c: noisy(c, 0) if c.fold == 0 else None)
+    rows = list(csv.DictReader(io.StringIO(long_csv(results))))
+    assert [(r["variant"], r["fold"]) for r in rows if r["error"] == "still to be done"] == [
+        ("ce", "1"), ("dice_ce", "1"),
+    ]  # fmt: skip
+    assert all((row["dice"] == "") == bool(row["error"]) for row in rows)
+
+
+def test_steps_that_were_skipped_are_said():
+    def make(cell):
+        values = noisy(cell, 0.0)
+        return replace(values, steps=100, skipped=30 if (cell.variant, cell.fold) == ("dice_ce", 1) else 0)
+
+    report = make_report(results_of(plan_of(), pairs_of(7), make))
+    text = report["sentences"][0]
+    assert text.startswith("In 1 of the 2 runs of dice_ce steps were not finite and were skipped, up to 30 %")
+    assert sum("not finite" in each for each in report["sentences"]) == 1
+
+
+def test_a_class_that_only_networks_see_is_said():
+    def make(cell):
+        ghost = scores_of(0.0, 40, 0) if cell.variant == "dice_ce" else scores_of(0, 0, 0)
+        return Outcome(scores={n: {"x": scores_of(0.8), "ghost": ghost} for n in cell.test}, steps=4)
+
+    report = make_report(results_of(plan_of(), pairs_of(7, 1), make))
+    assert "The class ghost is in no reference, but dice_ce predicted it" in " ".join(report["sentences"])
+    ce, dice_ce = report["variants"]
+    assert (ce["class_counts"]["ghost"]["absent"], dice_ce["class_counts"]["ghost"]["invented"]) == (7, 7)
+    assert "| absent | missed | invented |" in markdown(report, [])
 
 
 def test_a_seed_that_failed_for_one_is_left_out_for_both():
@@ -587,6 +657,26 @@ def test_curves_show_every_run_and_the_mean():
     thick = axes.lines[2]
     assert thick.get_ydata()[-1] == pytest.approx(0.6 + 0.01 * len("dice_ce"))
     assert [t.get_text() for t in axes.get_legend().get_texts()] == [v["name"] for v in report["variants"]]
+
+
+def test_incomplete_variants_are_marked_in_every_picture():
+    variants = {"dbce": {"loss": {"kind": "dilated_balanced_ce", "unit": "px"}}, "ce": {"loss": "ce"}}
+    plan = plan_of(variants, sweep={"loss.radius": [2, 20, 5]}, seeds=[0, 1])
+
+    def make(cell):
+        radius = getattr(cell.config.loss, "radius", None)
+        gone = radius == 20 or (radius in (5, None) and cell.seed == 1)
+        return Outcome(error="gone") if gone else noisy(cell, 0.0)
+
+    report = make_report(results_of(plan, pairs_of(7), make))
+    names = ["dbce, loss.radius=2", "dbce, loss.radius=20 (no numbers)", "dbce, loss.radius=5 (incomplete)",
+             "ce (incomplete)"]  # fmt: skip
+    assert [t.get_text() for t in boxes(report).axes[0].get_yticklabels()] == names
+    assert [t.get_text() for t in curves(report).axes[0].get_legend().get_texts()] == [
+        name for name in names if "no numbers" not in name
+    ]
+    legend = [t.get_text() for t in sweep(report).axes[0].get_legend().get_texts()]
+    assert sorted(legend) == ["ce (incomplete)", "dbce (incomplete at 20, 5)"]
 
 
 def test_the_sweep_is_in_order_with_intervals():

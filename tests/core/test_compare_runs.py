@@ -118,6 +118,17 @@ def test_a_run_that_diverged_has_failed_and_gets_no_verdict(files, tmp_path):
     assert not any("broken is worse" in text for text in report["sentences"])
 
 
+def test_a_comparison_without_any_good_run_has_failed(files, tmp_path):
+    out = tmp_path / "c"
+    variant = "'no, planes': {data.planes: [y]}"
+    done = ctxseg(*words(files, "--variant", variant, "--out", out))
+    assert done.exit_code == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert "has no run that ended well: data.planes" in last
+    assert f"--resume {out} --retry-failed" in last
+    assert (out / "report.md").is_file()
+
+
 def test_errors_take_one_line(files, tmp_path):
     ours = words(files, "--out", tmp_path / "x")
     losses = ("--losses", "ce,dice_ce")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -107,6 +109,27 @@ def test_a_panel_for_each_file(folder):
     assert not contours_of(plain)
     assert contours_of(expert)[PAPERS.classes[1]] == edges(toy_labels()[3] == 2)
     assert contours_of(guess)[PAPERS.classes[1]] == edges(np.roll(toy_labels()[3], 2, 1) == 2)
+
+
+def test_files_of_the_same_name_are_told_apart_by_their_folders(folder, tmp_path):
+    for name in ("dice_ce", "focal"):
+        (tmp_path / name).mkdir()
+        shutil.copy(folder / "guess.nii.gz", tmp_path / name / "P1.nii.gz")
+    files = [{"file": str(tmp_path / name / "P1.nii.gz")} for name in ("dice_ce", "focal")]
+    made = drawn(folder, kind="overlay", image="image.nii.gz", predictions=files, foreground=True)
+    assert list(legend_of(made.figure)) == ["dice_ce/P1", "focal/P1"]
+    files[1]["name"] = "P1"
+    made = drawn(folder, kind="overlay", image="image.nii.gz", predictions=files, foreground=True)
+    assert list(legend_of(made.figure)) == ["dice_ce/P1", "P1"]
+
+
+def test_files_elsewhere_in_space_are_refused(folder, tmp_path):
+    save_nifti(tmp_path / "other.nii.gz", toy_labels(), spacing=(2.0, 0.5, 0.5))
+    other = {"file": str(tmp_path / "other.nii.gz")}
+    with pytest.raises(InputError, match=r"other.nii.gz.*image and file lie .* voxels apart"):
+        drawn(folder, kind="overlay", image="image.nii.gz", predictions=[other], foreground=True)
+    with pytest.raises(InputError, match=r"other.nii.gz.*image and map lie .* voxels apart"):
+        drawn(folder, kind="probability", image="image.nii.gz", probability=str(tmp_path / "other.nii.gz"))
 
 
 def test_filled_structures_are_tinted(folder):

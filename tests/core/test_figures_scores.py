@@ -81,6 +81,26 @@ def test_patients_of_a_comparison_are_the_units(folder):
     assert axes.get_xlabel() == "Dice, 1 to 3 patients"
 
 
+def test_runs_without_numbers_are_told(folder):
+    rows = (folder / "report.csv").read_text().splitlines()
+    rows = [rows[0] + ",error", *(row + "," for row in rows[1:])]
+    rows += [
+        "ce,1,0,,,,,,,,out of memory",
+        "vnet,0,0,,,,,,,,still to be done",
+        "vnet,1,0,,,,,,,,out of memory",
+    ]
+    (folder / "report.csv").write_text("\n".join(rows) + "\n")
+    notes = [
+        "ce: 1 of its runs have no numbers", "vnet: 2 of its runs have no numbers; it is not in the figure",
+    ]  # fmt: skip
+    made = drawn(folder, kind="boxplots", report="report.csv")
+    assert [t.get_text() for t in made.figure.axes[0].get_yticklabels()] == ["ce (incomplete)", "focal"]
+    assert made.notes[:2] == notes
+    made = drawn(folder, kind="table", report="report.csv", style={"width": 120})
+    assert made.notes == notes
+    assert "| ce (incomplete) |" in made.texts[".md"]
+
+
 def test_text_of_charts_has_its_size(folder):
     made = drawn(folder, kind="boxplots", **PAIR, style={"size": 10, "width": 120})
     (axes,) = made.figure.axes
@@ -130,8 +150,43 @@ def test_a_sweep_of_a_comparison_shows_intervals(folder):
     assert list(line.get_xdata()) == [5, 10]
     assert list(line.get_ydata()) == [0.6, 0.8]
     assert np.allclose([s[:, 1] for s in spread.get_segments()], [[0.5, 0.7], [0.7, 0.85]])
-    assert axes.get_ylabel() == "Dice: mean, 95 % interval over patients"
+    assert " ".join(axes.get_ylabel().split()) == "Dice: mean, 95 % interval over patients"
     assert [t.get_text() for t in made.figure.legends[0].get_texts()] == ["plain", "dilated"]
+
+
+@pytest.mark.parametrize("width", [60, 85, 174])
+def test_long_names_stay_on_the_page(folder, width):
+    interval = {"value": 0.5, "low": 0.4, "high": 0.6, "units": 6}
+    names = [
+        "dilated_balanced_ce, network=resnet34_unet",
+        "contour_weighted_ce_dice",
+        "balanced_ce",
+        "generalized_dice",
+    ]
+    variants = [
+        {"name": f"{name} {v}", "field": "loss.radius", "value": v, "family": name, "measures": {"dice": interval}}
+        for name in names[:2] for v in (2, 5)
+    ] + [
+        {"name": n, "field": None, "value": None, "family": n, "complete": n != "balanced_ce", "done": 1, "planned": 2,
+         "measures": {"dice": interval}} for n in names[2:]
+    ]  # fmt: skip
+    variants.append({**variants[0], "name": "gone", "value": 9, "complete": False, "done": 0, "planned": 2,
+                     "measures": {"dice": None}})  # fmt: skip
+    (folder / "report.json").write_text(json.dumps({"unit": "patients", "variants": variants}))
+    made = drawn(folder, kind="sweep", report="report.json", style={"width": width})
+    made.figure.canvas.draw()
+    renderer, page = made.figure.canvas.get_renderer(), made.figure.bbox
+    (legend,), (axes,) = made.figure.legends, made.figure.axes
+    label = axes.yaxis.label.get_window_extent(renderer)
+    for box in (legend.get_window_extent(renderer), label, axes.xaxis.label.get_window_extent(renderer)):
+        assert page.x0 - 1 <= box.x0 <= box.x1 <= page.x1 + 1
+        assert page.y0 - 1 <= box.y0 <= box.y1 <= page.y1 + 1
+    assert not legend.get_window_extent(renderer).overlaps(label)
+    shown = [" ".join(t.get_text().split()) for t in legend.get_texts()]
+    assert sorted(shown) == sorted(
+        [f"{names[0]} (incomplete)", names[1], f"{names[2]} (incomplete)", names[3]]
+    )
+    assert made.notes == ["balanced_ce: 1 of its 2 runs have numbers", "gone: 0 of its 2 runs have numbers"]
 
 
 # ---------------------------------------------------------------- table

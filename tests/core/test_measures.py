@@ -50,6 +50,41 @@ def agree(values, expected):
         assert values[name] == (None if value is None else pytest.approx(value, rel=1e-9, abs=1e-12)), name
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_numbered_objects_equal_brute_force(data):
+    shape = data.draw(small)
+    values = st.sampled_from([0, 0, 0, 1, 2, 7, 300])
+    p, r = (
+        data.draw(hnp.arrays(kind, shape, elements=values))
+        for kind in (np.uint16, data.draw(st.just(np.int64)))
+    )
+    sizes = (4, 12)
+    found = one(p, r, options=MeasureOptions(sizes=sizes, instances=True))
+    if not (p.any() or r.any()):
+        assert set(found.values()) == {None}
+        return
+    agree(found, oracle.detection(p, r, sizes, instances=True))
+    agree(found, oracle.overlap(p > 0, r > 0))  # all else is that of the whole mask
+
+
+def test_touching_cells_count_one_by_one():
+    cells = np.zeros((6, 8), np.int32)
+    cells[1:5, 0:4], cells[1:5, 4:8] = 5, 9
+    each = MeasureOptions(instances=True)
+    assert one(cells, cells, options=each)["seg"] == 1
+    merged = one((cells > 0).astype(np.uint8), cells, options=each)  # one piece over both
+    assert (merged["seg"], merged["dice"]) == (0.5, 1)
+    assert (merged["lesion_recall"], merged["lesion_precision"]) == (1, 1)
+    half = np.where(cells == 5, 1, 0)
+    assert one(half, cells, options=each)["lesion_recall"] == 0.5
+    assert one(half, cells > 0)["lesion_recall"] == 1  # which the mask cannot tell
+    full = np.arange(1, 5).reshape(2, 2)  # no background
+    assert one(full, full, options=each)["seg"] == 1
+    with pytest.raises(ValueError, match="one class"):
+        evaluate_case(cells, cells, {"a": 1, "b": 2}, options=each)
+
+
 @settings(max_examples=150, deadline=None)
 @given(mask_pairs(), st.floats(0, 20), st.floats(0, 0.9), st.booleans(), st.booleans())
 def test_equals_brute_force(pair, tolerance, overlap, faces_only, physical):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 
+import nibabel
+import numpy as np
 import pytest
 
 from napari_ctxseg.recipes.results import measured
 from napari_ctxseg.recipes.store import load_row, row_names
-from tests.core.recipe_sets import lits, promise12
+from tests.core.recipe_sets import lits, phc_hela, promise12
 from tests.core.test_cli import ctxseg
 
 NAME = "context-t1-promise12-context-static"
@@ -126,6 +128,53 @@ def test_folds(ran, tmp_path):
     assert len({name.partition("__")[0] for name in tested}) == 3
 
 
+def test_what_keeps_ours_from_being_the_papers_is_printed(ran):
+    data, out, events = ran
+    recipe = load_row(NAME)
+    assert events[-1]["differs"] == list(recipe.differs)
+    assert events[-1]["unknown"] == [each.model_dump() for each in recipe.unknown]
+    text = ctxseg("recipes", "run", NAME, "--data", data, "--out", out, *TINY).stdout  # made already
+    _, _, rest = text.partition("Otherwise than in the paper:\n")
+    differs, _, unknown = rest.partition("Not stated there, and chosen here:\n")
+    assert differs.splitlines() == [f"- {line}" for line in recipe.differs]
+    assert unknown.splitlines() == [f"- {u.setting}: {u.chosen} ({u.why})" for u in recipe.unknown]
+
+
+def test_cells_are_counted_by_their_numbers(tmp_path):
+    name = "crgan-t6-phc-hela-cgan"
+    phc_hela(tmp_path / "set")
+    tiny = ("--set", "method=supervised", *TINY[:-6], "--set", "patch.size=[32,32]", "--set", "patch.batch=2")
+    out = tmp_path / "out"
+    done = ctxseg("recipes", "run", name, "--data", tmp_path / "set", "--out", out, *tiny, "--json")
+    assert done.exit_code == 0, done.stderr
+    (path,) = (out / "cells").iterdir()
+    record = json.loads(path.read_text())
+    (case,) = record["test"]
+    (folder,) = (out / "runs").iterdir()
+    (labels,) = (out / "prepared").rglob(f"labels/{case}.nii.gz")
+    (image,) = (out / "prepared").rglob(f"images/{case}.nii.gz")
+    assert len(set(np.unique(nibabel.load(labels).dataobj)) - {0}) > 1
+    predicted = tmp_path / "predicted"
+    ctxseg("predict", folder, image, "--out", predicted, "--threads", 1)
+    scores = {}
+    for more in ("--instances", "--foreground"):
+        found = ctxseg(
+            "evaluate",
+            "--pred",
+            predicted,
+            "--ref",
+            labels,
+            more,
+            "--measures",
+            "seg,specificity,recall",
+            "--json",
+        )
+        scores[more] = json.loads(found.stdout)["mean"]
+    own = record["scores"][case]["foreground"]
+    assert own["seg"] == pytest.approx(scores["--instances"]["seg"])
+    assert own["recall"] == pytest.approx(scores["--foreground"]["recall"])
+
+
 def test_table_of_what_was_run(ran):
     data, out, _ = ran
     done = ctxseg("recipes", "table", "--runs", out, "--json")
@@ -133,6 +182,12 @@ def test_table_of_what_was_run(ran):
     lines = json.loads(done.stdout)
     assert {line["recipe"] for line in lines} == set(row_names())
     own = [line for line in lines if line["ours"]]
+    recipe = load_row(NAME)
+    counted = (
+        f"{len(recipe.differs)} known to differ, {len(recipe.unknown)} not stated by the paper (recipes show)"
+    )
+    assert len(recipe.differs) > 1
+    assert all(counted in line["what differs"] for line in own)
     assert {line["recipe"] for line in own} == {NAME}
     assert all("2 of 10650 steps" in line["what differs"] for line in own)
     average = [line for line in lines if line["recipe"] == "cwcd-t3-amos-sdl"]

@@ -84,9 +84,17 @@ def pieces(mask, faces_only=False):
     return found
 
 
-def detection(a, b, sizes, voxel=1.0, overlap=0.0, faces_only=False):
+def objects(labels):
+    """Sets of indices with one value each; connected pieces where there is one value only."""
+    values = sorted(set(labels.ravel().tolist()) - {0})
+    if len(values) < 2:
+        return pieces(labels > 0)
+    return [set(map(tuple, np.argwhere(labels == value).tolist())) for value in values]
+
+
+def detection(a, b, sizes, voxel=1.0, overlap=0.0, faces_only=False, instances=False):
     """SEG, objects found, and Dice by size, object by object."""
-    predicted, reference = pieces(a, faces_only), pieces(b, faces_only)
+    predicted, reference = (objects(m) if instances else pieces(m, faces_only) for m in (a, b))
     everywhere_p, everywhere_r = set().union(*predicted), set().union(*reference)
     seg, dice = [], {"dice_small": [], "dice_medium": [], "dice_large": []}
     for r in reference:

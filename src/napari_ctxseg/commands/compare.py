@@ -91,6 +91,7 @@ def from_options(
     measures = {
         "names": how.measures, "tolerance": how.options.tolerance, "sizes": how.options.sizes,
         "physical": how.options.physical, "overlap": how.options.overlap,
+        "instances": how.options.instances,
     }  # fmt: skip
     values = {"run": base.model_dump(mode="json"), "variants": table, "measures": measures, **plain}
     return parse_plan({**values, "sweep": dict(map(parse_sweep, sweeps))}, "comparison"), places["out"]
@@ -104,7 +105,7 @@ def compare(
     Raises
     ------
     CtxsegError
-        If data, settings or folder do not allow it.
+        If data, settings or folder do not allow it, or every run failed.
     KeyboardInterrupt
         After a stop by signal; the running run's state and a report of what is done are saved.
     """
@@ -116,9 +117,15 @@ def compare(
         retry_failed=retry_failed,
         as_json=as_json,
     )
-    write_report(out, cells=cells, as_json=as_json)
+    report = write_report(out, cells=cells, as_json=as_json)
     if stopped:
         raise KeyboardInterrupt
+    if report["failed"] and not report["runs"]["done"]:
+        raise InputError(
+            out,
+            f"has no run that ended well: {report['failed'][0]['error']}",
+            f"Mend that, and go on with --resume {out} --retry-failed",
+        )
 
 
 def carry_out(

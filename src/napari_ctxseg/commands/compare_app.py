@@ -13,6 +13,7 @@ from napari_ctxseg.commands.options import (
     Device,
     Foreground,
     Group,
+    Instances,
     Json,
     Measures,
     Overlap,
@@ -72,6 +73,7 @@ def compare(
     sizes: Sizes = None,
     size_unit: SizeUnit = "px",
     overlap: Overlap = 0.0,
+    instances: Instances = False,
     dims: Annotated[int | None, typer.Option(help="2: slice by slice. 3: whole volumes.")] = None,
     classes: Classes = None,
     foreground: Foreground = False,
@@ -103,6 +105,7 @@ def compare(
             },
             measuring={
                 "measures": measures, "tolerance": tolerance, "sizes": sizes, "size_unit": size_unit, "overlap": overlap,
+                "instances": instances,
             },
         )  # fmt: skip
         if report_ is not None:

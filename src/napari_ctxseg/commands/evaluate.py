@@ -46,6 +46,7 @@ def chosen(
     sizes: str | None = None,
     size_unit: str = "px",
     overlap: float = 0.0,
+    instances: bool = False,
 ) -> Chosen:
     """Measures and their options as the command line gives them.
 
@@ -77,7 +78,9 @@ def chosen(
         )
     if not 0 <= overlap < 1:
         raise InputError(f"--overlap {overlap}", "is no share", "Give 0 or more, below 1")
-    options = MeasureOptions(tolerance, overlap=overlap, sizes=limits, physical=size_unit == "world")
+    options = MeasureOptions(
+        tolerance, overlap=overlap, sizes=limits, physical=size_unit == "world", instances=instances
+    )
     return Chosen(names, options)
 
 
@@ -99,34 +102,54 @@ def evaluate(
     Raises
     ------
     CtxsegError
-        If nothing can be compared, or shapes differ.
+        If nothing can be compared, or a prediction lies on another grid than its reference.
     """
     how = chosen or Chosen()
+    objects = how.options.instances
+    if objects and (classes is not None or foreground):
+        raise InputError(
+            "--instances",
+            "takes every value above 0 for an object of one class",
+            "Leave --classes and --foreground out",
+        )
     predictions = dataset.find_files(pred, "predicted label files")
-    regions = {} if classes is not None or foreground else _recorded(pred).regions
+    regions = {} if classes is not None or foreground or objects else _recorded(pred).regions
     if regions:
         return _evaluate_regions(predictions, ref, regions, how)
     pairs = dataset.pair_files(
         predictions, _references(predictions, dataset.find_files(ref, "reference label files"))
     )
-    values, foreground = _classes_to_compare(pred, classes, foreground)
-    loaded = [
-        (pair.name, io.read_labels(pair.images[0]), io.read_labels(_given(pair.label))) for pair in pairs
-    ]
-    if not values and not foreground:
-        found = {int(v) for _, a, b in loaded for image in (a, b) for v in np.unique(image.array)} - {0}
+    values, foreground = ({}, False) if objects else _classes_to_compare(pred, classes, foreground)
+    if objects or foreground:
+        values = {"objects" if objects else "foreground": 1}
+    elif not values:  # a pass of its own: all files at once may not fit into memory
+        found = set().union(*(_values(image) for pair in pairs for image in _read(pair)))
         values = {f"class {v}": v for v in sorted(found)}
+    guessed: set[int] = set()
+    true: set[int] = set()
     cases = {}
-    for name, guess, truth in loaded:
-        _check_shapes(name, guess, truth)
+    for pair in pairs:
+        guess, truth = _read(pair)
+        dataset.check_grid(pair.name, truth, guess, "reference", "prediction")
+        guessed |= _values(guess)
+        true |= _values(truth)
         a, b = (np.minimum(image.array, 1) if foreground else image.array for image in (guess, truth))
-        table = {"foreground": 1} if foreground else values
-        cases[name] = evaluate_case(
-            a, b, table, truth.spacing, truth.unit, measures=how.measures, options=how.options
+        cases[pair.name] = evaluate_case(
+            a, b, values, truth.spacing, truth.unit, measures=how.measures, options=how.options
         )
     result = summarise(cases).to_json()
-    result["notes"] = _unpaired(ref, {pair.label for pair in pairs})
+    notes = [] if objects or foreground else _strange_values(values, guessed, true)
+    result["notes"] = [*_unpaired(ref, {pair.label for pair in pairs}), *notes, *_nothing(result)]
     return result
+
+
+def _read(pair: dataset.Pair) -> tuple[Image, Image]:
+    """Prediction and reference."""
+    return io.read_labels(pair.images[0]), io.read_labels(_given(pair.label))
+
+
+def _values(labels: Image) -> set[int]:
+    return {int(v) for v in np.unique(labels.array)} - {0}
 
 
 def form_of(form: str | None, out: Path | None) -> str | None:
@@ -171,7 +194,7 @@ def _evaluate_regions(
         for region, values in regions.items():
             guess = io.read_labels(files[region])
             truth = labels or io.read_labels(_given(drawn[f"{name}_{region}"]))
-            _check_shapes(name, guess, truth)
+            dataset.check_grid(name, truth, guess, "reference", "prediction")
             mask = np.isin(truth.array, list(values)) if whole else truth.array > 0
             scores = evaluate_case(
                 guess.array > 0, mask, {region: 1}, truth.spacing, truth.unit,
@@ -179,7 +202,7 @@ def _evaluate_regions(
             )  # fmt: skip
             cases.setdefault(name, {}).update(scores)
     result = summarise(cases).to_json()
-    result["notes"] = _unpaired(ref, set(whole.values()) or set(drawn.values()))
+    result["notes"] = [*_unpaired(ref, set(whole.values()) or set(drawn.values())), *_nothing(result)]
     return result
 
 
@@ -201,15 +224,6 @@ def _by_region(predictions: Sequence[Path], regions: Mapping[str, Any]) -> dict[
     return found
 
 
-def _check_shapes(name: str, guess: Image, truth: Image) -> None:
-    if guess.spatial_shape != truth.spatial_shape:
-        raise InputError(
-            name,
-            f"prediction {guess.spatial_shape} and reference {truth.spatial_shape} have different shapes",
-            "Compare masks of the same image",
-        )
-
-
 def _given(path: Path | None) -> Path:
     if path is None:
         raise InputError("references", "are incomplete", "Give one reference for each prediction")
@@ -227,6 +241,43 @@ def _references(predictions: Sequence[Path], references: Sequence[Path]) -> list
 def _unpaired(ref: Sequence[str], used: Set[Path | None]) -> list[str]:
     left = [path for path in dataset.find_files(ref) if path not in used]
     return [f"{len(left)} references have no prediction and are not part of the means"] if left else []
+
+
+def _strange_values(values: Mapping[str, int], guesses: Set[int], truths: Set[int]) -> list[str]:
+    """What the values that the files hold say against the classes."""
+    known, notes = set(values.values()), []
+    for what, held in (("predictions", guesses), ("references", truths)):
+        if others := sorted(held - known):
+            notes.append(f"the {what} also hold {_listed(others)}, no class here: taken for background")
+    only = sorted((guesses - truths) & known), sorted((truths - guesses) & known)
+    if all(only):
+        notes.append(
+            f"only the predictions hold {_listed(only[0])} and only the references {_listed(only[1])}: if they mean "
+            "the same, compare with --foreground, or write one of them anew"
+        )
+    return notes
+
+
+def _listed(values: Sequence[int]) -> str:
+    shown = ", ".join(map(str, values[:8])) + (" ..." if len(values) > 8 else "")
+    return f"the value{'s' if len(values) > 1 else ''} {shown}"
+
+
+def _nothing(result: Mapping[str, Any]) -> list[str]:
+    """That classes, or all files, have nothing that could be measured."""
+    rows: Mapping[str, Mapping[str, Any]] = result["classes"]
+    if not any(row["cases"] for row in rows.values()):
+        return ["all references and predictions are empty: there is nothing to measure"]
+    notes = []
+    empty = [name for name, row in rows.items() if not row["cases"]]
+    if empty:
+        notes.append(f"in no reference and no prediction: {', '.join(empty)}")
+    invented = [name for name, row in rows.items() if row["cases"] and row["cases"] == row["invented"]]
+    if invented:
+        notes.append(
+            f"in no reference, but predicted: {', '.join(invented)}; its Dice of 0 is part of the mean over classes"
+        )
+    return notes
 
 
 def _classes_to_compare(

@@ -47,3 +47,10 @@ SizeUnit = Annotated[
     str, typer.Option(help="Of --sizes: px counts voxels, world takes areas and volumes by the spacing.")
 ]
 Overlap = Annotated[float, typer.Option(help="An object is found if more than this share of its voxels is.")]
+Instances = Annotated[
+    bool,
+    typer.Option(
+        "--instances",
+        help="Values are numbers of objects, cells say: measures of objects tell touching ones apart.",
+    ),
+]

@@ -143,6 +143,21 @@ def run(
         report.print_json({"type": "Result", **result})
     else:
         print_table(HEADER, table_rows(stem, row, result, whole=True), numbers=False)
+        _reservations(row)
+
+
+def _reservations(recipe: Recipe) -> None:
+    """Print what keeps ours from being the paper's whatever the run."""
+    parts = (
+        ("Otherwise than in the paper:", recipe.differs),
+        (
+            "Not stated there, and chosen here:",
+            [f"{each.setting}: {each.chosen} ({each.why})" for each in recipe.unknown],
+        ),
+    )
+    for title, lines in parts:
+        if lines:
+            report.print_text("".join(f"{line}\n" for line in (title, *(f"- {line}" for line in lines))))
 
 
 def plan_of(
@@ -179,7 +194,7 @@ def plan_of(
         folds=folds,
         test=() if folds else tested,
         seeds=tuple(seeds),
-        measures=MeasureSettings(names=recipe.measures),
+        measures=MeasureSettings(names=recipe.measures, instances=recipe.instances),
         primary=recipe.measures[0],
     )
 

@@ -22,7 +22,7 @@ from rich.progress import (
 
 from napari_ctxseg.commands.wide import lines_console, print_table
 from napari_ctxseg.errors import CtxsegError
-from napari_ctxseg.evaluation.tables import case_rows, number
+from napari_ctxseg.evaluation.tables import CLASS_COUNTS, case_rows, number
 from napari_ctxseg.events import (
     BudgetSet,
     CheckpointSaved,
@@ -152,13 +152,13 @@ def scores(result: Mapping[str, Any], *, as_json: bool, per_case: bool = False) 
         [
             name,
             *(number(values.get(m)) for m in measures),
-            *(str(values.get(n, "")) for n in ("absent", "missed")),
+            *(str(values.get(n, "")) for n in CLASS_COUNTS),
         ]
         for name, values in result["classes"].items()
     ]
-    rows.append(["mean", *(number(result["mean"][m]) for m in measures), "", ""])
+    rows.append(["mean", *(number(result["mean"][m]) for m in measures), *[""] * len(CLASS_COUNTS)])
     title = f"{len(result['cases'])} cases; distances in {unit or 'mixed units'}"
-    print_table(["class", *measures, "n/a", "missed"], rows, title=title)
+    print_table(["class", *measures, *CLASS_COUNTS], rows, title=title)
     if per_case:
         header, cases = case_rows(result)
         print_table(header, [[number(cell) for cell in row[:-1]] for row in cases], keys=2)

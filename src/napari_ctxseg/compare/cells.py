@@ -52,7 +52,10 @@ class Cell:
         # Where files lie and which device computes does not make another run.
         config["data"] |= {"images": [], "labels": []}
         config.pop("device")
-        record = [config, self.train, self.test, self.measures.model_dump(mode="json"), self.data]
+        measures = self.measures.model_dump(mode="json")
+        if not measures["instances"]:  # runs from before there was a choice
+            measures.pop("instances")
+        record = [config, self.train, self.test, measures, self.data]
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -68,6 +71,8 @@ class Outcome:
         Of training.
     steps, kept_step : int
         Taken; whose weights predict.
+    skipped : int
+        Steps that were not finite and changed nothing.
     curve : list of (int, float, float or None)
         Step, seconds of training so far, Dice of the validation.
     curve_name : str
@@ -83,6 +88,7 @@ class Outcome:
     seconds: float = 0.0
     steps: int = 0
     kept_step: int = 0
+    skipped: int = 0
     curve: list[tuple[int, float, float | None]] = field(default_factory=list)
     curve_name: str = ""
     notes: list[str] = field(default_factory=list)

@@ -80,22 +80,24 @@ def _legend(axes: Axes) -> None:
 
 def boxes(report: Mapping[str, Any]) -> Figure | None:
     """Patients' values of the primary measure: a box for each variant, a point for each patient."""
-    shown = [v for v in report["variants"] if v["patients"]]
-    if not shown:
+    shown = list(report["variants"])
+    if not any(v["patients"] for v in shown):
         return None
     figure, axes = _figure(1.0 + 0.45 * len(shown))
     places = list(range(len(shown), 0, -1))
     values = [list(v["patients"].values()) for v in shown]
+    there = [(points, place) for points, place in zip(values, places, strict=True) if points]
     axes.boxplot(
-        values, positions=places, orientation="horizontal", widths=0.6, showfliers=False,
-        medianprops={"color": "black"},
+        [points for points, _ in there], positions=[place for _, place in there], orientation="horizontal", widths=0.6,
+        showfliers=False, medianprops={"color": "black"},
     )  # fmt: skip
     for place, points, color in zip(places, values, cycle(COLORS), strict=False):
         shifts = [
             ((i * 0.618) % 1 - 0.5) * 0.3 for i in range(len(points))
         ]  # beside each other, not at random
         axes.plot(points, [place + shift for shift in shifts], ".", color=color, alpha=0.7)
-    axes.set_yticks(places, [v["name"] if v["complete"] else f"{v['name']} (incomplete)" for v in shown])
+    axes.set_yticks(places, [_named(v) for v in shown])
+    axes.set_ylim(0.4, len(shown) + 0.6)  # a row for those without numbers too
     axes.set_xlabel(f"{report['primary']}, one point for each of the {report['unit']}")
     return figure
 
@@ -110,11 +112,17 @@ def curves(report: Mapping[str, Any]) -> Figure | None:
         runs = [points for c in variant["curves"] if (points := _known(c["points"]))]
         for points in runs:
             axes.plot(*zip(*points, strict=True), color=color, linewidth=0.6, alpha=0.35)
-        axes.plot(*_mean_curve(runs), color=color, linewidth=2, label=variant["name"])
+        axes.plot(*_mean_curve(runs), color=color, linewidth=2, label=_named(variant))
     axes.set_xlabel("minutes of training")
     axes.set_ylabel(next(c["name"] for v in shown for c in v["curves"]) or "Dice")
     _legend(axes)
     return figure
+
+
+def _named(variant: Mapping[str, Any]) -> str:
+    """Name of a variant, and whether its runs are all there."""
+    state = "" if variant["complete"] else " (incomplete)" if variant["done"] else " (no numbers)"
+    return f"{variant['name']}{state}"
 
 
 def _known(points: Any) -> list[tuple[float, float]]:
@@ -155,11 +163,19 @@ def sweep(report: Mapping[str, Any]) -> Figure | None:
             (own[v]["high"] if own[v]["high"] is not None else m) - m
             for m, v in zip(means, chosen, strict=True)
         ]
-        axes.errorbar(x, means, yerr=[low, high], marker="o", capsize=3, color=next(colors), label=family)
+        axes.errorbar(
+            x,
+            means,
+            yerr=[low, high],
+            marker="o",
+            capsize=3,
+            color=next(colors),
+            label=_family_name(report, family),
+        )
     for variant in report["variants"]:
         interval = variant["measures"][report["primary"]]
         if not variant["field"] and interval:
-            axes.axhline(interval["value"], linestyle="--", color=next(colors), label=variant["name"])
+            axes.axhline(interval["value"], linestyle="--", color=next(colors), label=_named(variant))
     if not numeric:
         axes.set_xticks(range(len(values)), [str(value) for value in values])
     elif min(values) > 0 and max(values) >= 10 * min(values):
@@ -170,3 +186,13 @@ def sweep(report: Mapping[str, Any]) -> Figure | None:
     axes.set_ylabel(f"{report['primary']}, mean and 95 % interval over {report['unit']}")
     _legend(axes)
     return figure
+
+
+def _family_name(report: Mapping[str, Any], family: str) -> str:
+    """Name of a line, with the points that lack runs."""
+    lacking = [
+        f"{v['value']}"
+        for v in report["variants"]
+        if v["field"] and v["family"] == family and not v["complete"]
+    ]
+    return f"{family} (incomplete at {', '.join(lacking)})" if lacking else family

@@ -11,7 +11,14 @@ from pydantic import Field, ValidationError, model_validator
 from napari_ctxseg.config import RunConfig, parse_config, set_fields
 from napari_ctxseg.config.base import Config, named
 from napari_ctxseg.errors import InputError
-from napari_ctxseg.evaluation.metrics import ALL_MEASURES, MEASURES, WITHOUT_DIRECTION, MeasureOptions
+from napari_ctxseg.evaluation.metrics import (
+    ALL_MEASURES,
+    MEASURES,
+    WITHOUT_DIRECTION,
+    MeasureOptions,
+    canonical,
+    chosen_measures,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,11 +45,14 @@ class MeasureSettings(Config):
     physical: bool = False
     overlap: float = Field(0.0, ge=0, lt=1)
     faces_only: bool = False
+    instances: bool = False
 
     @property
     def options(self) -> MeasureOptions:
         """For `evaluate_case`."""
-        return MeasureOptions(self.tolerance, self.faces_only, self.overlap, self.sizes, self.physical)
+        return MeasureOptions(
+            self.tolerance, self.faces_only, self.overlap, self.sizes, self.physical, self.instances
+        )
 
 
 class ComparePlan(Config):
@@ -100,6 +110,10 @@ class ComparePlan(Config):
         if self.primary in WITHOUT_DIRECTION:
             raise ValueError(
                 f"{self.primary!r} is best at 0 from either side, and cannot be the tested measure"
+            )
+        if self.measures.instances and not self.run.data.foreground:
+            raise ValueError(
+                "measures.instances takes values for numbers of objects: data.foreground must be true, all of them one class"
             )
         if self.run.data.annotation != "full":
             raise ValueError(
@@ -188,9 +202,8 @@ def parse_plan(values: Mapping[str, Any], where: str = "plan") -> ComparePlan:
         plain["variants"] = [{"name": str(name), "settings": s or {}} for name, s in given.items()]
     if not plain["variants"] and sweeps:
         plain["variants"] = [{"name": "as given"}]
-    if isinstance(plain.get("measures"), list):
-        plain["measures"] = {"names": plain["measures"]}
     try:
+        plain |= _measures(plain.get("measures"), plain.get("primary"))
         plan = ComparePlan.model_validate(plain)
     except ValidationError as error:
         first = error.errors()[0]
@@ -199,11 +212,25 @@ def parse_plan(values: Mapping[str, Any], where: str = "plan") -> ComparePlan:
         raise InputError(
             where, f"{field}: {text}" if field else text, "See `ctxseg compare --help`"
         ) from error
+    except ValueError as error:
+        raise InputError(where, str(error), "See docs/measures.md, or leave them out") from error
     for field, points in sweeps.items():
         plan = swept(plan, str(field), list(points))
     for variant in plan.variants:
         plan.config_of(variant, plan.seeds[0])
     return plan
+
+
+def _measures(given: Any, primary: Any) -> dict[str, Any]:
+    """Measures by the names that people use for them and for groups of them; the tested one is always among them."""
+    settings = {"names": given} if isinstance(given, list | tuple) else dict(given or {})
+    names = list(settings.get("names") or MEASURES)
+    if not set(names) <= set(ALL_MEASURES):
+        names = list(chosen_measures([str(name) for name in names]))
+    tested = {} if primary is None else {"primary": canonical(str(primary))}
+    if tested and tested["primary"] in ALL_MEASURES and tested["primary"] not in names:
+        names.append(tested["primary"])
+    return {"measures": {**settings, "names": names}, **tested}
 
 
 def parse_sweep(text: str) -> tuple[str, list[Any]]:

@@ -11,7 +11,7 @@ from napari_ctxseg.evaluation.statistics import mean_interval
 from napari_ctxseg.evaluation.tables import csv_text, latex_table, markdown_table, number
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from napari_ctxseg.compare.results import Results
 
@@ -87,7 +87,9 @@ def _variant(results: Results, name: str) -> dict[str, Any]:
         "patients": results.units(name, results.plan.primary),
         "seed_spread": results.seed_spread(name, results.plan.primary),
         "counts": results.counts(name),
+        "class_counts": {label: results.counts(name, label) for label in results.classes},
         "steps": _range([record["steps"] for record in done.values()]),
+        "skipped": _skipped(done.values()),
         "seconds": _range([round(record["seconds"], 1) for record in done.values()]),
         "curves": [
             {"fold": fold, "seed": seed, "points": record["curve"], "name": record["curve_name"]}
@@ -101,6 +103,12 @@ def _variant(results: Results, name: str) -> dict[str, Any]:
 
 def _interval(values: Mapping[str, float]) -> dict[str, Any] | None:
     return dataclasses.asdict(mean_interval(list(values.values()))) if values else None
+
+
+def _skipped(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Runs in which steps were not finite, and the largest share of such steps in one run."""
+    shares = [record.get("skipped", 0) / max(record["steps"], 1) for record in records]
+    return {"runs": sum(share > 0 for share in shares), "share": max(shares, default=0.0)}
 
 
 def _range(values: Sequence[float]) -> list[float] | None:
@@ -133,7 +141,11 @@ def main_table(report: Mapping[str, Any], label: str | None = None) -> tuple[lis
     """
     measures, unit = report["measures"], report["unit"]
     corrected = {c["variant"]: c for c in report["comparisons"]}
-    more = [] if label else ["missed", "invented", f"spread of {report['primary']} over seeds", "p (Holm)"]
+    more = (
+        []
+        if label
+        else ["absent", "missed", "invented", f"spread of {report['primary']} over seeds", "p (Holm)"]
+    )
     header = ["variant", "runs", unit, *(f"{m} [95 %]" for m in measures), *more]
     rows = []
     for variant in report["variants"]:
@@ -149,7 +161,11 @@ def main_table(report: Mapping[str, Any], label: str | None = None) -> tuple[lis
             found = corrected.get(variant["name"])
             p = "reference" if found is None else _p_text(found)
             spread = variant["seed_spread"]
-            row += [str(variant["counts"]["missed"]), str(variant["counts"]["invented"]), number(spread), p]
+            row += [
+                *(str(variant["counts"][key]) for key in ("absent", "missed", "invented")),
+                number(spread),
+                p,
+            ]
         rows.append(row)
     return header, rows
 
@@ -213,21 +229,12 @@ def latex(report: Mapping[str, Any]) -> str:
 
 
 def long_csv(results: Results) -> str:
-    """Every number: one row per variant, fold, seed, case and class."""
+    """Every number: one row per variant, fold, seed, case and class; and one per run without numbers that says why."""
     measures = list(results.plan.measures.names)
     header = [
-        "variant",
-        "fold",
-        "seed",
-        "case",
-        "patient",
-        "class",
-        *measures,
-        "predicted",
-        "reference",
-        "unit",
-    ]
-    rows = []
+        "variant", "fold", "seed", "case", "patient", "class", *measures, "predicted", "reference", "unit", "error",
+    ]  # fmt: skip
+    rows: list[list[Any]] = []
     for variant in results.plan.variants:
         for (fold, seed), record in results.done(variant.name).items():
             for case, classes in record["scores"].items():
@@ -235,6 +242,10 @@ def long_csv(results: Results) -> str:
                     values = ["" if scores[m] is None else scores[m] for m in measures]
                     counts = [scores[key] for key in ("predicted", "reference", "unit")]
                     rows.append(
-                        [variant.name, fold, seed, case, results.groups[case], label, *values, *counts]
+                        [variant.name, fold, seed, case, results.groups[case], label, *values, *counts, ""]
                     )
+        rows += [
+            [variant.name, fold, seed, *[""] * (len(header) - 4), why]
+            for (fold, seed), why in results.without_numbers(variant.name).items()
+        ]
     return csv_text(header, rows)

@@ -48,6 +48,15 @@ class Results:
             if record is not None and not record["error"]
         }
 
+    def without_numbers(self, variant: str) -> dict[Block, str]:
+        """Planned runs of a variant that give no numbers, and why."""
+        done = self.done(variant)
+        return {
+            (cell.fold, cell.seed): str(self.records.get(cell.key, {}).get("error") or "still to be done")
+            for cell in self.cells
+            if cell.variant == variant and (cell.fold, cell.seed) not in done
+        }
+
     def failed(self) -> list[Mapping[str, Any]]:
         """Runs that ended with an error; the variant's name is that of the plan."""
         return [
@@ -117,10 +126,12 @@ class Results:
             unit: _mean([_mean(each) for each in classes.values()]) for unit, classes in sorted(found.items())
         }
 
-    def counts(self, variant: str) -> dict[str, int]:
-        """Case-class pairs over all runs: measured, in neither mask, missed and invented."""
+    def counts(self, variant: str, label: str | None = None) -> dict[str, int]:
+        """Case-class pairs over all runs, of one class if asked: measured, in neither mask (absent), missed, invented."""
         result = {"cases": 0, "absent": 0, "missed": 0, "invented": 0}
-        for _, _, _, scores in self._scores(variant):
+        for _, _, name, scores in self._scores(variant):
+            if label not in (None, name):
+                continue
             there = bool(scores["predicted"] or scores["reference"])
             result["cases"] += there
             result["absent"] += not there

@@ -48,7 +48,18 @@ def _unfinished(report: Mapping[str, Any]) -> list[str]:
                 f"{variant['name']} is incomplete: {failed} of its {variant['planned']} runs failed. Its mean is that "
                 "of the other runs, and it is compared with the reference only where both have one."
             )
+        skipped = variant["skipped"]
+        if skipped["runs"]:
+            found.append(
+                f"In {skipped['runs']} of the {variant['done']} runs of {variant['name']} steps were not finite and were "
+                f"skipped, {_percent(skipped['share'])} of them in one run: its numbers may tell of the learning rate or "
+                "the precision more than of the loss."
+            )
     return found
+
+
+def _percent(share: float) -> str:
+    return "less than 1 %" if share < 0.01 else f"up to {100 * share:.0f} %"
 
 
 def _compared(report: Mapping[str, Any], comparisons: Sequence[Comparison]) -> list[str]:
@@ -106,7 +117,24 @@ def _base(report: Mapping[str, Any]) -> list[str]:
     found += [
         f"The class {label} is in no reference and no prediction: it has no numbers." for label in empty
     ]
-    return [*found, *_budget(report)]
+    return [*found, *_invented(report), *_budget(report)]
+
+
+def _invented(report: Mapping[str, Any]) -> list[str]:
+    """Classes that only networks have seen: 0 for whoever predicts them, nothing for the others."""
+    found = []
+    for label in report["classes"]:
+        counts = [v["class_counts"][label] for v in report["variants"]]
+        seen = sum(each["cases"] for each in counts)
+        if seen and seen == sum(each["invented"] for each in counts):
+            names = [
+                v["name"] for v, each in zip(report["variants"], counts, strict=True) if each["invented"]
+            ]
+            found.append(
+                f"The class {label} is in no reference, but {', '.join(names)} predicted it, which counts 0 in the mean "
+                "over classes; leave it out, or test on cases that have it."
+            )
+    return found
 
 
 def _budget(report: Mapping[str, Any]) -> list[str]:

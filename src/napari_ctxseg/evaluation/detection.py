@@ -1,9 +1,9 @@
-"""Objects found and missed: connected pieces of prediction and reference against each other."""
+"""Objects found and missed: those of prediction and reference against each other."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
@@ -22,7 +22,7 @@ SIZES = ("dice_small", "dice_medium", "dice_large")
 
 @dataclass(frozen=True)
 class Pieces:
-    """Connected pieces of two masks and how much of each lies in which of the other.
+    """Objects of two masks, pieces for short, and how much of each lies in which of the other.
 
     Parameters
     ----------
@@ -40,13 +40,14 @@ class Pieces:
 
 
 def pieces_of(
-    prediction: NDArray[np.bool_], reference: NDArray[np.bool_], *, faces_only: bool = False
+    prediction: NDArray[np.generic], reference: NDArray[np.generic], *, faces_only: bool = False
 ) -> Pieces:
-    """Connected pieces of two masks.
+    """Objects of two masks.
 
     Parameters
     ----------
-    prediction, reference : ndarray of bool, shape ``*S``
+    prediction, reference : ndarray of bool or int, shape ``*S``
+        A mask of bool is taken apart into connected pieces; of integers, each value above 0 is one object.
     faces_only : bool
         Whether voxels hang together by faces only; else by edges and corners too.
 
@@ -54,10 +55,8 @@ def pieces_of(
     -------
     Pieces
     """
-    touching = ndimage.generate_binary_structure(prediction.ndim, 1 if faces_only else prediction.ndim)
-    guess, guesses = ndimage.label(prediction, touching)
-    truth, truths = ndimage.label(reference, touching)
-    both = prediction & reference
+    (guess, guesses), (truth, truths) = (_numbered(mask, faces_only) for mask in (prediction, reference))
+    both = (guess > 0) & (truth > 0)
     # Few of all pairs meet; a table of all would not fit into memory for scattered specks.
     pairs = (truth[both].astype(np.int64) - 1) * guesses + guess[both] - 1
     places, counts = np.unique(pairs, return_counts=True)
@@ -68,6 +67,18 @@ def pieces_of(
         places % max(guesses, 1),
         counts,
     )
+
+
+def _numbered(mask: NDArray[np.generic], faces_only: bool) -> tuple[NDArray[np.integer[Any]], int]:
+    """Objects numbered from 1 without gaps, and how many there are."""
+    if mask.dtype == bool:
+        touching = ndimage.generate_binary_structure(mask.ndim, 1 if faces_only else mask.ndim)
+        labels, count = ndimage.label(mask, touching)
+        return labels, int(count)
+    values, places = np.unique(np.maximum(mask, 0), return_inverse=True)
+    if values[0] > 0:  # no background here
+        places = places + 1
+    return places.reshape(mask.shape), int(values.size - (values[0] == 0))
 
 
 def seg(pieces: Pieces) -> float:

@@ -34,7 +34,10 @@ WITHOUT_DIRECTION = ("rvd",)
 #: Those of which less is better.
 LESS_IS_BETTER = (*DISTANCES, "fpr", "fnr", "voe")
 #: Other names by which people ask for a measure.
-ALIASES = {"sensitivity": "recall", "hd": "hausdorff", "jaccard": "iou", "nsd": "surface_dice"}
+ALIASES = {
+    "sensitivity": "recall", "tpr": "recall", "tnr": "specificity", "ppv": "precision", "dsc": "dice", "jaccard": "iou",
+    "hd": "hausdorff", "asd": "assd", "msd": "mssd", "nsd": "surface_dice",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,10 @@ class MeasureOptions:
         Below the first a reference object is small, from the second on large.
     physical : bool
         Whether `sizes` are areas or volumes in the unit of the spacing instead of numbers of voxels.
+    instances : bool
+        Whether values are numbers of objects instead of classes: there is one class, all values above 0, and the measures of
+        objects take each value for one, touching or not. Labels of a single value are taken apart into connected pieces
+        all the same: a network that knows no objects predicts such.
     """
 
     tolerance: float | None = None
@@ -60,6 +67,13 @@ class MeasureOptions:
     overlap: float = 0.0
     sizes: tuple[float, float] = (100.0, 1000.0)
     physical: bool = False
+    instances: bool = False
+
+
+def canonical(name: str) -> str:
+    """The name of a measure as it is used here, whatever people call it."""
+    plain = name.strip().lower()
+    return ALIASES.get(plain, plain)
 
 
 def chosen_measures(names: Sequence[str]) -> tuple[str, ...]:
@@ -77,7 +91,7 @@ def chosen_measures(names: Sequence[str]) -> tuple[str, ...]:
     """
     chosen: set[str] = set()
     for given in names:
-        name = ALIASES.get(given.strip().lower(), given.strip().lower())
+        name = canonical(given)
         if name not in (*ALL_MEASURES, *GROUPS, "all", "default"):
             raise ValueError(
                 f"{given!r} is no measure; there are {', '.join(ALL_MEASURES)}, the groups {', '.join(GROUPS)}, and all"
@@ -165,7 +179,7 @@ def evaluate_case(
     prediction, reference : ndarray of int or bool, shape ``*S``, 2-D or 3-D
         Class values; values that are not named are background.
     values : mapping of str to int
-        Class name -> value.
+        Class name -> value. Of ``options.instances`` one name, whose value plays no part.
     spacing : sequence of float, optional
         One number per axis of `S`, in `unit`; ones when left out.
     unit : str
@@ -183,8 +197,8 @@ def evaluate_case(
     Raises
     ------
     ValueError
-        If shapes or types do not fit, the spacing is not one positive number per axis, two names share a value, or a measure
-        does not exist.
+        If shapes or types do not fit, the spacing is not one positive number per axis, two names share a value, a measure
+        does not exist, or there are several classes of ``options.instances``.
 
     Notes
     -----
@@ -203,8 +217,12 @@ def evaluate_case(
     long_axes = [axis for axis, n in enumerate(prediction.shape) if n > 1]
     shape = tuple(prediction.shape[axis] for axis in long_axes) or (1,)
     steps = tuple(steps[axis] for axis in long_axes) or (1.0,)
-    guess = _class_numbers(prediction, values).reshape(shape)
-    truth = _class_numbers(reference, values).reshape(shape)
+    how = options or MeasureOptions()
+    arrays = prediction.reshape(shape), reference.reshape(shape)
+    objects = _objects(*arrays, values) if how.instances else None
+    guess, truth = (
+        (each > 0).view(np.uint8) if how.instances else _class_numbers(each, values) for each in arrays
+    )
     n = len(values)
     boxes = zip(ndimage.find_objects(guess, n), ndimage.find_objects(truth, n), strict=True)
     scores = {}
@@ -217,20 +235,36 @@ def evaluate_case(
         sides = zip(*known, strict=True)
         box = tuple(slice(min(s.start for s in side), max(s.stop for s in side)) for side in sides)
         masks = guess[box] == number, truth[box] == number
-        scores[name] = _class_scores(*masks, guess.size, steps, measures, options or MeasureOptions(), unit)
+        apart = masks if objects is None else (objects[0][box], objects[1][box])
+        scores[name] = _class_scores(*masks, apart, guess.size, steps, measures, how, unit)
     return scores
+
+
+def _objects(
+    prediction: NDArray[Any], reference: NDArray[Any], values: Mapping[str, int]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Both label arrays, each as a mask instead where it tells no objects apart."""
+    if len(values) != 1:
+        raise ValueError(f"numbers of objects are one class, not {list(values)}")
+
+    def told(labels: NDArray[Any]) -> NDArray[Any]:
+        found = labels[labels > 0]
+        return labels if found.size and (found != found[0]).any() else labels > 0
+
+    return told(prediction), told(reference)
 
 
 def _class_scores(
     guess: NDArray[np.bool_],
     truth: NDArray[np.bool_],
+    objects: tuple[NDArray[Any], NDArray[Any]],
     voxels: int,
     steps: tuple[float, ...],
     measures: Sequence[str],
     options: MeasureOptions,
     unit: str,
 ) -> ClassScores:
-    """Scores of one class from its masks, at least one of which holds something."""
+    """Scores of one class from its masks, one of which may be empty, and its objects as `pieces_of` takes them."""
     predicted, reference = (int(np.count_nonzero(mask)) for mask in (guess, truth))
     both = int(np.count_nonzero(guess & truth))
     found = overlap_measures(Counts(both, predicted, reference, voxels))
@@ -243,7 +277,7 @@ def _class_scores(
     else:
         found |= {**dict.fromkeys(DISTANCES), "surface_dice": 0.0, "cldice": 0.0}
     if not set(DETECTION).isdisjoint(measures):
-        pieces = pieces_of(guess, truth, faces_only=options.faces_only)
+        pieces = pieces_of(*objects, faces_only=options.faces_only)
         voxel = math.prod(steps) if options.physical else 1.0
         found |= detection_measures(pieces, sizes=options.sizes, voxel=voxel, overlap=options.overlap)
     return ClassScores({name: found[name] for name in measures}, predicted, reference, unit)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 SUFFIXES = {".json": "json", ".csv": "csv", ".md": "markdown", ".tex": "latex"}
 FORMATS = tuple(SUFFIXES.values())
 #: What stands beside the measures of a class, and of a case.
-CLASS_COUNTS = ("cases", "absent", "missed", "invented")
+CLASS_COUNTS = ("cases", "absent", "missed", "invented", "distances")
 CASE_COUNTS = ("predicted", "reference")
 _TEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"}

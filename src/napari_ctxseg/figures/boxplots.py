@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from napari_ctxseg.figures import marks
 from napari_ctxseg.figures.palette import nth, palette_of
 from napari_ctxseg.figures.scores import methods_and_classes, numbers, of_measure, read_scores, title_of
-from napari_ctxseg.figures.sheet import Drawing, new_figure, small, wrapped
+from napari_ctxseg.figures.sheet import Drawing, new_figure, small, top_legend, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,12 +30,13 @@ def draw_boxplots(recipe: BoxplotsFigure, sources: Sources) -> Drawing:
     CtxsegError
         If the files hold no such scores.
     """
-    scores, unit = read_scores(recipe, sources)
+    found = read_scores(recipe, sources)
+    scores, unit = found.values, found.unit
     shown = {measure: of_measure(scores, measure) for measure in recipe.measures}
     methods, classes = methods_and_classes(scores)
     style = recipe.style
     legend = style.legend and len(classes) > 1
-    height = AROUND + BOX * len(methods) * max(1.0, 0.7 * len(classes)) + (style.size * 0.6 if legend else 0)
+    height = AROUND + BOX * len(methods) * max(1.0, 0.7 * len(classes))
     figure = new_figure(style, height, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02)  # type: ignore[union-attr, call-arg]
     every = figure.subplots(1, len(recipe.measures), sharey=True, squeeze=False)[0]
@@ -49,14 +50,8 @@ def draw_boxplots(recipe: BoxplotsFigure, sources: Sources) -> Drawing:
     every[0].invert_yaxis()
     if legend:
         handles = [marks.patch_handle(c, nth(palette_of(style).methods, n)) for n, c in enumerate(classes)]
-        figure.legend(
-            handles=handles,
-            loc="outside upper center",
-            ncols=len(classes),
-            fontsize=style.size,
-            frameon=False,
-        )
-    drawing = Drawing(figure)
+        top_legend(figure, style, handles, classes)
+    drawing = Drawing(figure, notes=list(found.notes))
     absent = {m: len(scores) - len(kept) for m, kept in shown.items() if len(kept) < len(scores)}
     drawing.notes += [f"{title_of(m)}: {n} values do not apply and are left out" for m, n in absent.items()]
     drawing.chosen = {"methods": methods, "classes": classes, "unit": unit}

@@ -52,8 +52,8 @@ def draw_overlay(recipe: OverlayFigure, sources: Sources) -> Drawing:
     masks = [any_class(array, values, foreground=foreground) for array in arrays]
     scene = make_scene(image, recipe.view, recipe.style, masks, recipe.channel)
     shown = [
-        Labelled(name_of(source), source.colour or colour, source.filled, scene.plane.cut(array))
-        for source, colour, array in zip(named, _colours(recipe), arrays, strict=True)
+        Labelled(name, source.colour or colour, source.filled, scene.plane.cut(array))
+        for name, source, colour, array in zip(_names(named), named, _colours(recipe), arrays, strict=True)
     ]
     alone = len(shown) == 1 or recipe.panels == "each"
     by_class = recipe.colour_by == "class" or (recipe.colour_by == "auto" and alone and len(values) > 1)
@@ -71,6 +71,15 @@ def draw_overlay(recipe: OverlayFigure, sources: Sources) -> Drawing:
 def name_of(source: LabelSource) -> str:
     """Name of a label file in the legend."""
     return source.name or io.stem_of(source.file)
+
+
+def _names(sources: Sequence[LabelSource]) -> list[str]:
+    """Names of all of them; folders tell files of the same name apart."""
+    names = [name_of(source) for source in sources]
+    return [
+        f"{source.file.parent.name}/{name}" if not source.name and names.count(name) > 1 else name
+        for source, name in zip(sources, names, strict=True)
+    ]
 
 
 def _colours(recipe: OverlayFigure) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from napari_ctxseg.errors import FileError, InputError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_ctxseg.figures.sources import Sources
 
 #: Columns of the long table of a comparison that are no measures.
-PLAIN = ("variant", "fold", "seed", "case", "patient", "class", "predicted", "reference", "unit")
+PLAIN = ("variant", "fold", "seed", "case", "patient", "class", "predicted", "reference", "unit", "error")
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,26 @@ class Score:
     length: str = ""
 
 
-def read_scores(recipe: ScoresRecipe, sources: Sources) -> tuple[list[Score], str]:
-    """All scores of a recipe, and what a unit is: ``"cases"``, ``"images"`` or ``"patients"``.
+@dataclass(frozen=True)
+class Scores:
+    """All scores of a recipe.
+
+    Attributes
+    ----------
+    values : list of Score
+    unit : str
+        What a unit is: ``"cases"``, ``"images"`` or ``"patients"``.
+    notes : list of str
+        What a reader of the figure should know.
+    """
+
+    values: list[Score]
+    unit: str = "cases"
+    notes: list[str] = field(default_factory=list)
+
+
+def read_scores(recipe: ScoresRecipe, sources: Sources) -> Scores:
+    """What the files of a recipe hold of its classes.
 
     Raises
     ------
@@ -53,15 +71,16 @@ def read_scores(recipe: ScoresRecipe, sources: Sources) -> tuple[list[Score], st
         If a file does not hold scores, or none are left.
     """
     if recipe.report is not None:
-        scores, unit = _long_table(sources.path(recipe.report))
+        found = _long_table(sources.path(recipe.report))
     else:
-        scores = [s for name, path in recipe.scores.items() for s in evaluation(sources.path(path), name)]
-        unit = "cases"
-    kept = [s for s in scores if not recipe.classes or s.label in recipe.classes]
+        found = Scores(
+            [s for name, path in recipe.scores.items() for s in evaluation(sources.path(path), name)]
+        )
+    kept = [s for s in found.values if not recipe.classes or s.label in recipe.classes]
     if not kept:
-        known = ", ".join(dict.fromkeys(s.label for s in scores)) or "none"
+        known = ", ".join(dict.fromkeys(s.label for s in found.values)) or "none"
         raise InputError("classes", "leave no scores", f"The files have: {known}")
-    return kept, unit
+    return replace(found, values=kept)
 
 
 def evaluation(path: Path, method: str) -> list[Score]:
@@ -116,14 +135,19 @@ def _measures(values: Mapping[str, Any], path: Path) -> dict[str, float | None]:
     return found
 
 
-def _long_table(path: Path) -> tuple[list[Score], str]:
-    """Patients' means over seeds and cases, of ``report.csv``; ``"images"`` where nobody said which belong to a patient."""
+def _long_table(path: Path) -> Scores:
+    """Patients' means over seeds and cases, of ``report.csv``; ``"images"`` where nobody said which belong to a patient.
+
+    Runs without numbers have a row with nothing but their place and the reason: their variant is marked.
+    """
     try:
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            rows = list(reader)
+            every = list(reader)
         if not {"variant", "patient", "class"} <= set(reader.fieldnames or ()):
             raise ValueError("it has other columns")
+        rows = [row for row in every if row["patient"]]
+        lacking = [row["variant"] for row in every if not row["patient"]]
         keys = [(row["variant"], row["patient"], row["class"]) for row in rows]
         measures = [name for name in rows[0] if name not in PLAIN] if rows else []
         lengths = {key: row.get("unit") or "" for key, row in zip(keys, rows, strict=True)}
@@ -136,10 +160,21 @@ def _long_table(path: Path) -> tuple[list[Score], str]:
     except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
         raise _foreign(path, "`ctxseg compare` (report.csv)") from error
     unit = "images" if all(row.get("case") == row["patient"] for row in rows) else "patients"
-    return [
-        Score(*key, {name: math.fsum(v) / len(v) if v else None for name, v in values.items()}, lengths[key])
-        for key, values in found.items()
-    ], unit
+    there = {variant for variant, _, _ in found}
+    scores = [
+        Score(
+            f"{variant} (incomplete)" if variant in lacking else variant, patient, label,
+            {name: math.fsum(v) / len(v) if v else None for name, v in values.items()},
+            lengths[variant, patient, label],
+        )
+        for (variant, patient, label), values in found.items()
+    ]  # fmt: skip
+    notes = [
+        f"{variant}: {lacking.count(variant)} of its runs have no numbers"
+        + ("" if variant in there else "; it is not in the figure")
+        for variant in dict.fromkeys(lacking)
+    ]
+    return Scores(scores, unit, notes)
 
 
 def of_measure(scores: Iterable[Score], measure: str) -> list[Score]:

@@ -56,6 +56,10 @@ class Panel:
     letter: bool = True
 
 
+#: Millimetres that the mark of a legend takes, with the space around it.
+MARK = 12.0
+
+
 @dataclass
 class Drawing:
     """A figure that is ready to be saved.
@@ -251,6 +255,20 @@ def tick_text(value: float) -> str:
         mantissa, _, power = text.partition("e")
         return rf"${mantissa}\cdot10^{{{int(power)}}}$" if mantissa != "1" else rf"$10^{{{int(power)}}}$"
     return text
+
+
+def top_legend(figure: Figure, style: FigureStyle, handles: Sequence[Artist], names: Sequence[str]) -> None:
+    """A legend above the axes of a chart, in as many columns as its names leave room for; the page grows by it."""
+    widest = style.width - MARK
+    wide = max(text_width(name, style) for name in names) + MARK
+    columns = max(1, min(len(names), int(style.width / wide)))
+    legend = figure.legend(
+        handles, [wrapped(name, widest, style) for name in names], loc="outside upper center", ncols=columns,
+        fontsize=style.size, frameon=False,
+    )  # fmt: skip
+    box = legend.get_window_extent(figure.canvas.get_renderer())  # type: ignore[attr-defined]
+    wide_in, high_in = figure.get_size_inches()
+    figure.set_size_inches(wide_in, high_in + box.height / figure.dpi)
 
 
 def _legend(figure: Figure, style: FigureStyle, handles: Sequence[Artist]) -> float:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_ctxseg import io
+from napari_ctxseg.dataset import check_grid
 from napari_ctxseg.errors import FileError, InputError
 
 if TYPE_CHECKING:
@@ -67,10 +68,12 @@ class Sources:
         Raises
         ------
         CtxsegError
-            If it cannot be read, or its shape is another one.
+            If it cannot be read, or lies on another grid.
         """
         image = self._read(self.path(name), labels=True)
         self._check(image.spatial_shape, name, like)
+        if like is not None:
+            check_grid(str(self.folder / name), like, image, "image", "file")
         return image
 
     def values(self, name: Path, like: Image | None = None) -> NDArray[Any]:
@@ -79,7 +82,7 @@ class Sources:
         Raises
         ------
         CtxsegError
-            If it cannot be read, or its shape is another one.
+            If it cannot be read, or lies on another grid.
         """
         path = self.path(name)
         if path.suffix == ".npy":
@@ -89,6 +92,8 @@ class Sources:
             if image.axes.startswith("c"):
                 raise InputError(path, "has several channels", "Give a map with one number per pixel")
             values = image.array
+            if like is not None and values.shape == like.spatial_shape:
+                check_grid(str(path), like, image, "image", "map")
         self._check(values.shape, name, like)
         return values
 

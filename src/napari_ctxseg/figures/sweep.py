@@ -16,12 +16,12 @@ from napari_ctxseg.figures.scores import (
     read_json,
     title_of,
 )
-from napari_ctxseg.figures.sheet import Drawing, new_figure, small
+from napari_ctxseg.figures.sheet import Drawing, new_figure, small, top_legend, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from napari_ctxseg.config import SweepFigure
+    from napari_ctxseg.config import FigureStyle, SweepFigure
     from napari_ctxseg.figures.sources import Sources
 
 #: Height over width of a chart.
@@ -40,8 +40,9 @@ def draw_sweep(recipe: SweepFigure, sources: Sources) -> Drawing:
     figure = new_figure(style, style.width * RATIO, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02)  # type: ignore[union-attr, call-arg]
     axes = figure.subplots()
+    notes: list[str] = []
     if recipe.report is not None:
-        chosen = _from_report(axes, recipe, read_json(sources.path(recipe.report)))
+        chosen, notes = _from_report(axes, recipe, read_json(sources.path(recipe.report)))
     else:
         chosen = _from_points(axes, recipe, sources)
     if recipe.logarithmic:
@@ -50,9 +51,10 @@ def draw_sweep(recipe: SweepFigure, sources: Sources) -> Drawing:
         axes.minorticks_off()
     axes.set_xlabel(recipe.label or chosen.get("setting", "setting"), fontsize=style.size)
     plain_axes(axes, small(style))
-    if style.legend and len(axes.get_legend_handles_labels()[0]) > 1:
-        figure.legend(loc="outside upper center", ncols=3, fontsize=style.size, frameon=False)
-    return Drawing(figure, chosen)
+    handles, names = axes.get_legend_handles_labels()
+    if style.legend and len(names) > 1:
+        top_legend(figure, style, handles, names)
+    return Drawing(figure, chosen, notes)
 
 
 def _from_points(axes: Axes, recipe: SweepFigure, sources: Sources) -> dict[str, Any]:
@@ -86,11 +88,17 @@ def _from_points(axes: Axes, recipe: SweepFigure, sources: Sources) -> dict[str,
             gid="means",
         )
         means[label] = [math.fsum(p) / len(p) if p else None for p in each]
-    axes.set_ylabel(f"{title_of(recipe.measure, kept)}: mean, and every case", fontsize=recipe.style.size)
+    _label_y(axes, f"{title_of(recipe.measure, kept)}: mean, and every case", recipe.style)
     return {"values": values, "means": means}
 
 
-def _from_report(axes: Axes, recipe: SweepFigure, report: Any) -> dict[str, Any]:
+def _label_y(axes: Axes, text: str, style: FigureStyle) -> None:
+    """A label that is broken before it grows longer than the axis."""
+    axes.set_ylabel(wrapped(text, style.width * RATIO * 0.6, style), fontsize=style.size)
+
+
+def _from_report(axes: Axes, recipe: SweepFigure, report: Any) -> tuple[dict[str, Any], list[str]]:
+    """What was drawn, and which variants rest on some of their runs or on none."""
     style, measure = recipe.style, recipe.measure
     try:
         points = [v for v in report["variants"] if v["field"] and v["measures"].get(measure)]
@@ -102,23 +110,29 @@ def _from_report(axes: Axes, recipe: SweepFigure, report: Any) -> dict[str, Any]
         values = sorted({float(v["value"]) for v in points})
         colours = iter(range(len(points) + len(level)))
         for family in dict.fromkeys(v["family"] for v in points):
-            own = sorted((float(v["value"]), v["measures"][measure]) for v in points if v["family"] == family)
+            of_family = [v for v in points if v["family"] == family]
+            own = sorted((float(v["value"]), v["measures"][measure]) for v in of_family)
+            complete = all(v.get("complete", True) for v in report["variants"] if v["family"] == family)
             means = [m["value"] for _, m in own]
             low = [m["value"] - (m["value"] if m["low"] is None else m["low"]) for _, m in own]
             high = [(m["value"] if m["high"] is None else m["high"]) - m["value"] for _, m in own]
             axes.errorbar(
                 [v for v, _ in own], means, yerr=[low, high], marker="o", markersize=3.5, linewidth=1.2, capsize=2,
-                color=nth(palette_of(style).methods, next(colours)), label=family,
+                color=nth(palette_of(style).methods, next(colours)),
+                label=family if complete else f"{family} (incomplete)",
             )  # fmt: skip
         for each in level:
             axes.axhline(
-                each["measures"][measure]["value"], linestyle="--", linewidth=1.0, label=each["name"],
+                each["measures"][measure]["value"], linestyle="--", linewidth=1.0,
+                label=each["name"] if each.get("complete", True) else f"{each['name']} (incomplete)",
                 color=nth(palette_of(style).methods, next(colours)),
             )  # fmt: skip
         unit, setting = str(report["unit"]), str(points[0]["field"])
+        lacking = [v for v in report["variants"] if not v.get("complete", True)]
+        notes = [f"{v['name']}: {v['done']} of its {v['planned']} runs have numbers" for v in lacking]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FileError(
             str(recipe.report), "does not hold what `ctxseg compare` writes (report.json)", "Give such a file"
         ) from error
-    axes.set_ylabel(f"{title_of(measure)}: mean, 95 % interval over {unit}", fontsize=style.size)
-    return {"values": values, "setting": setting}
+    _label_y(axes, f"{title_of(measure)}: mean, 95 % interval over {unit}", style)
+    return {"values": values, "setting": setting}, notes

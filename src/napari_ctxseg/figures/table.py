@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from matplotlib.lines import Line2D
 
 from napari_ctxseg.errors import InputError
-from napari_ctxseg.evaluation.metrics import LESS_IS_BETTER
+from napari_ctxseg.evaluation.metrics import LESS_IS_BETTER, WITHOUT_DIRECTION
 from napari_ctxseg.evaluation.tables import latex, markdown_table
 from napari_ctxseg.figures.scores import (
     methods_and_classes,
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 #: Shown when the recipe names none.
 USUAL = ("dice", "precision", "recall", "hd95")
-#: Measures that are best near 0, on either side.
-SIGNED = ("rvd",)
 #: Columns that hold words.
 WORDS = ("method", "class")
 #: Millimetres between columns; height of a row in text sizes.
@@ -53,11 +51,12 @@ def draw_table(recipe: TableFigure, sources: Sources) -> Drawing:
     CtxsegError
         If the files hold no such scores, or the table is wider than the figure.
     """
-    scores, unit = read_scores(recipe, sources)
-    header, rows = _cells(recipe, scores)
-    note = f"Mean (standard deviation) over {unit}; n: {unit} measured."
+    found = read_scores(recipe, sources)
+    header, rows = _cells(recipe, found.values)
+    note = f"Mean (standard deviation) over {found.unit}; n: {found.unit} measured."
     drawing = _drawn(header, rows, note, recipe.style)
     made = {"md": _markdown(header, rows, note), "tex": _latex(header, rows, note)}
+    drawing.notes += found.notes
     drawing.texts = {f".{form}": made[form] for form in recipe.texts}
     return drawing
 
@@ -89,7 +88,7 @@ def _best(
     means = [statistics.fmean(v) for m in methods if (v := numbers(scores, measure, m, label))]
     if len(means) < 2:
         return None
-    if measure in SIGNED:
+    if measure in WITHOUT_DIRECTION:
         return f"{min(means, key=abs):.{digits}f}"
     return f"{min(means) if measure in LESS_IS_BETTER else max(means):.{digits}f}"
 

@@ -29,7 +29,7 @@ from napari_ctxseg.compare.plan import MeasureSettings, parse_plan
 from napari_ctxseg.compare.queue import OWN_IMAGES, OWN_LABELS
 from napari_ctxseg.config import DataConfig, RunConfig
 from napari_ctxseg.errors import InputError
-from napari_ctxseg.evaluation.metrics import DISTANCES
+from napari_ctxseg.evaluation.metrics import ALL_MEASURES, DISTANCES, WITHOUT_DIRECTION
 from napari_ctxseg.evaluation.statistics import FEWEST
 from napari_ctxseg.gui.compare_variants import VariantList
 from napari_ctxseg.gui.timing import timed
@@ -156,8 +156,12 @@ class PlanPage(QWidget):
         budget.addWidget(self.unit)
         form.addRow("Each run", budget)
         self.primary = QComboBox()
-        self.primary.addItems(list(MeasureSettings().names))
-        self.primary.setToolTip("The one measure that is tested; the others are described.")
+        names = MeasureSettings().names
+        self.primary.addItems([*names, *(n for n in ALL_MEASURES if n not in (*names, *WITHOUT_DIRECTION))])
+        self.primary.setToolTip(
+            "The one measure that is tested; the first six of this list are always described. cldice: thin structures; "
+            "lesion_f1: objects found and missed; surface_dice: boundaries within one voxel."
+        )
         form.addRow("Tested", self.primary)
         self.how.currentIndexChanged.connect(self._refresh)
         self.unit.currentIndexChanged.connect(self._choose_unit)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_ctxseg.errors import FileError
 from napari_ctxseg.evaluation.tables import csv_text, markdown_table
+from napari_ctxseg.recipes.schema import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from napari_ctxseg.config import RunConfig
     from napari_ctxseg.recipes.prepare import Prepared
-    from napari_ctxseg.recipes.schema import Printed, Recipe, Row
+    from napari_ctxseg.recipes.schema import Printed, Row
 
 RESULT = "result.json"
 HEADER = ("recipe", "set", "table", "row", "measure", "of", "paper", "ours", "cases", "what differs")
@@ -57,7 +58,8 @@ def make_result(
     -------
     dict
         ``recipe``, ``source``, ``values`` (measure, class, printed, ours, cases, percent, unit; ours in the scale of the
-        paper), ``runs``, ``steps``, ``seconds``, ``notes`` (what differs from the recipe), ``failed`` (errors of runs).
+        paper), ``runs``, ``steps``, ``seconds``, ``notes`` (what differs from the recipe), ``failed`` (errors of runs),
+        ``differs`` and ``unknown`` of the recipe.
     """
     good = [record for record in records if not record["error"]]
     ours = measured(good)
@@ -78,6 +80,8 @@ def make_result(
         "seconds": round(sum(float(record["seconds"]) for record in good), 1),
         "notes": _differences(recipe, config, prepared, steps, folds),
         "failed": [str(record["error"]) for record in records if record["error"]],
+        "differs": list(recipe.differs),
+        "unknown": [each.model_dump() for each in recipe.unknown],
     }
 
 
@@ -156,7 +160,9 @@ def table_rows(
         else [_value(each, {}) for each in row.printed]
     )
     notes = [*result["notes"], *(f"failed: {error}" for error in result["failed"])] if result else []
+    notes += [_reservations(row)] if isinstance(row, Recipe) and result else []
     notes += [row.note] if row.note else []
+    notes = [note for note in notes if note]
     lines = []
     for measure in dict.fromkeys(each["measure"] for each in values) or ("",):
         own = [each for each in values if each["measure"] == measure]
@@ -170,6 +176,13 @@ def table_rows(
                 ours if result else "", str(cases or ""), "; ".join(notes),
             ])  # fmt: skip
     return lines
+
+
+def _reservations(recipe: Recipe) -> str:
+    """How many settings are not the paper's, or not known to be."""
+    counts = (len(recipe.differs), "known to differ"), (len(recipe.unknown), "not stated by the paper")
+    found = [f"{count} {what}" for count, what in counts if count]
+    return f"settings: {', '.join(found)} (recipes show)" if found else ""
 
 
 def _number(value: float | None) -> str:

@@ -137,6 +137,8 @@ class Recipe(Row):
         Turned into steps with the batch size.
     measures : tuple of str
         The paper's.
+    instances : bool
+        Whether label values are numbers of objects, so that measures of objects tell touching ones apart.
     unknown : tuple of Unknown
     differs : tuple of str
         Where we knowingly do otherwise than the paper, a sentence each.
@@ -154,6 +156,7 @@ class Recipe(Row):
     augment: AugmentConfig = AugmentConfig()
     schedule: Schedule
     measures: tuple[str, ...] = Field(min_length=1)
+    instances: bool = False
     unknown: tuple[Unknown, ...] = ()
     differs: tuple[str, ...] = ()
 
@@ -165,6 +168,8 @@ class Recipe(Row):
         strange = sorted(set(self.measures) - set(ALL_MEASURES))
         if strange:
             raise ValueError(f"{strange[0]!r} is no measure; there are {', '.join(ALL_MEASURES)}")
+        if self.instances and not self.data.foreground:
+            raise ValueError("instances are one class: data.foreground must be true")
         known = {"", *self.structures}
         classes = sorted({each.class_ for each in self.printed} - known)
         if classes:

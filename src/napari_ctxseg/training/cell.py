@@ -69,6 +69,7 @@ def cell_runner(cases: Mapping[str, Case]) -> Runner:
             scores=scores,
             seconds=curve[-1][1] if curve else finished.seconds,
             steps=finished.step,
+            skipped=finished.skipped,
             kept_step=finished.best_step,
             curve=curve,
             curve_name=started.curve if started else "",
@@ -98,7 +99,8 @@ def _judged(
         if data.regions:
             found = _region_scores(cell, predict_case(model, case), case)
         else:
-            truth = case.labels > 0 if data.foreground else case.labels
+            merged = data.foreground and not cell.measures.instances
+            truth = case.labels > 0 if merged else case.labels
             found = _scores(cell, predict_case(model, case).labels, truth, table, case)
         scores[name] = {label: each.to_json() for label, each in found.items()}
         yield Note(f"{name} is measured")
