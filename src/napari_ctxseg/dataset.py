@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _CHANNEL = re.compile(r"^(?P<base>.+)_(?P<channel>\d{4})$")
 #: Image and label grids may disagree by this many voxels.
 TOLERANCE = 1e-3
+#: What a folder of predictions says of itself: run, classes, thresholds of a second stage.
+PREDICTIONS = "predictions.json"
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,10 @@ def test_refine_a_run_and_predict_with_error_masks(files: Path, tmp_path: Path) 
     out = tmp_path / "pred"
     done = ctxseg("predict", tmp_path / "refined", files / "images", "--out", out, "--maps")
     assert done.exit_code == 0, done.stderr
+    said = next(text for text in texts if "Thresholds fitted" in text)
+    stored = json.loads((out / "predictions.json").read_text())["thresholds"]
+    assert f"{stored['fn']:g}" in said
+    assert f"{stored['fp']:g}" in said
     names = {path.name for path in (out / "maps").iterdir()}
     assert len(names) == 8 * 3 * 2
     assert {"P0_0_fn_blob.tif", "P0_0_fp_background.tif", "P0_0_probabilities_blob.tif"} <= names
@@ -94,6 +98,8 @@ def test_refine_a_run_and_predict_with_error_masks(files: Path, tmp_path: Path) 
     done = ctxseg("predict", tmp_path / "base", files / "images", "--out", tmp_path / "p", "--maps")
     assert done.exit_code == 1
     assert "no second stage" in done.stderr
+    assert ctxseg("predict", tmp_path / "base", files / "images", "--out", tmp_path / "p").exit_code == 0
+    assert json.loads((tmp_path / "p" / "predictions.json").read_text())["thresholds"] is None
     done = ctxseg("evaluate", "--pred", out, "--ref", files / "labels", "--json")
     assert done.exit_code == 0, done.stderr
     assert len(json.loads(done.stdout)["cases"]) == 8

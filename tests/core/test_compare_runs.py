@@ -268,3 +268,16 @@ def test_what_is_done_is_reported_after_each_run(files, tmp_path):
     count = seen[-1][1]
     assert seen == [(done == count, done, count - done) for done in range(1, count + 1)]
     assert drawn == [False] * (count - 1) + [True], "pictures of fewer runs are not left beside newer numbers"
+
+
+def test_a_variant_that_cannot_run_is_said_before_the_first_run(files, tmp_path):
+    out = tmp_path / "c"
+    plan = "'many folds': {method: {kind: cr_gan, refine: {folds: 9}}}"
+    done = ctxseg(*words(files, "--losses", "ce", "--variant", plan, "--out", out, steps=2))
+    assert done.exit_code == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    said = "! many folds cannot be trained: 9 folds need as many patients, but"
+    assert lines[0].startswith(said)
+    assert "Set the folds to" in lines[0]
+    assert sum(line.startswith(said) for line in lines) == 1
+    assert not any("bfloat16" in line for line in lines)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import shutil
 
 import numpy as np
@@ -10,7 +12,7 @@ from scipy import ndimage
 from skimage.measure import find_contours
 
 from napari_ctxseg.config import FigureStyle
-from napari_ctxseg.errors import InputError
+from napari_ctxseg.errors import FileError, InputError
 from napari_ctxseg.figures.palette import PALETTES
 from tests.core.figure_files import (
     SHAPE,
@@ -391,7 +393,8 @@ def test_a_probability_map_is_shown_as_it_is(folder):
 
 
 def test_refinement_composes_the_masks(folder):
-    made = drawn(folder, kind="refinement", **RECIPES["refinement"], name="lesion", foreground=True)
+    half = {"fn_threshold": 0.5, "fp_threshold": 0.5}
+    made = drawn(folder, kind="refinement", **RECIPES["refinement"], **half, name="lesion", foreground=True)
     first, missed, made_up, refined = panels(made.figure)
     truth, guess = toy_labels()[3] > 0, np.roll(toy_labels()[3], 2, 1) > 0
     assert texts(made.figure, "title") == ["stage 1", "predicted FN", "predicted FP", "refined"]
@@ -403,6 +406,33 @@ def test_refinement_composes_the_masks(folder):
     )  # the maps are right, so what is left is the truth
     assert all(contours_of(axes)[PAPERS.reference] == edges(truth) for axes in panels(made.figure))
     assert made.chosen["changed pixels"] == int((truth ^ guess).sum())
+
+
+def test_thresholds_of_a_refinement_are_the_runs(folder, tmp_path):
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    for name in ("p", "fn", "fp"):  # FN are 0.8, FP 0.7
+        shutil.copy(folder / f"{name}.nii.gz", maps)
+    recipe = {"kind": "refinement", "image": str(folder / "image.nii.gz"), "stage1": "maps/p.nii.gz",
+              "fn": "maps/fn.nii.gz", "fp": "maps/fp.nii.gz", "foreground": True}  # fmt: skip
+
+    def wrong(**more):
+        made = drawn(tmp_path, **recipe, **more)
+        return made.chosen["thresholds"], made.chosen["changed pixels"]
+
+    missed, made_up = (int(np.count_nonzero(a & ~b)) for a, b in itertools.permutations(
+        (toy_labels()[3] > 0, np.roll(toy_labels()[3], 2, 1) > 0)))  # fmt: skip
+    assert wrong() == ([0.75, 0.75], missed)  # the released ones: no FP is above
+    record = tmp_path / "predictions.json"
+    record.write_text(json.dumps({"thresholds": {"fn": 0.9, "fp": 0.6}}))
+    assert wrong() == ([0.9, 0.6], made_up)
+    assert wrong(fn_threshold=0.5) == ([0.5, 0.6], missed + made_up)
+    record.write_text(json.dumps({"thresholds": None}))  # a run of one stage
+    assert wrong()[0] == [0.75, 0.75]
+    record.write_text(json.dumps({"thresholds": {"fn": "x"}}))
+    with pytest.raises(FileError, match="holds no thresholds"):
+        wrong()
+    assert wrong(fn_threshold=0.5, fp_threshold=0.5)[0] == [0.5, 0.5]
 
 
 def test_refinement_takes_the_refined_file(folder):

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from napari_ctxseg import io
+from napari_ctxseg.compare.plan import parse_plan
 from napari_ctxseg.compare.prepare import stored_comparisons
 from napari_ctxseg.config import parse_loss
 from napari_ctxseg.engine.client import EngineClient
 from napari_ctxseg.errors import InputError
+from napari_ctxseg.evaluation.metrics import ALL_MEASURES, MEASURES
 from napari_ctxseg.events import CellDone, CellStarted, JobDone, JobFailed, StepEnd
 from napari_ctxseg.gui.compare_dock import CompareDock
 from napari_ctxseg.gui.compare_folders import comparisons_folder, discard_copies, sweep_orphans
@@ -108,6 +110,17 @@ def fill(dock, folders, steps=6):
 
 def quiet(dock, qtbot):
     qtbot.waitUntil(lambda: dock.comparing.phase == "idle", timeout=HANGS)
+
+
+def test_any_measure_with_a_direction_can_be_tested(make_dock, folders):
+    dock = make_dock()
+    fill(dock, folders)
+    offered = [dock.plan.primary.itemText(n) for n in range(dock.plan.primary.count())]
+    assert offered[:2] == ["dice", "iou"]
+    assert set(offered) == set(ALL_MEASURES) - {"rvd"}
+    dock.plan.primary.setCurrentText("cldice")
+    plan = parse_plan(dock.plan.values())
+    assert (plan.primary, plan.measures.names) == ("cldice", (*MEASURES, "cldice"))
 
 
 def test_a_comparison_from_start_to_result(make_dock, viewer, qtbot, folders):

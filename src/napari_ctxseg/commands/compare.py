@@ -17,7 +17,7 @@ from napari_ctxseg.compare.plan import ComparePlan, crossed, load_plan, parse_pl
 from napari_ctxseg.compare.queue import CompareFolder
 from napari_ctxseg.compare.report import short_table
 from napari_ctxseg.errors import InputError
-from napari_ctxseg.events import CellDone, CellStarted, Event, RunFinished, StepEnd
+from napari_ctxseg.events import CellDone, CellStarted, Event, Note, RunFinished, StepEnd
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -188,7 +188,9 @@ def _show_queue(events: Iterable[Event], as_json: bool) -> None:
         task = bar.add_task("comparing", total=None)
         done, name = 0, ""
         for event in events:
-            if isinstance(event, CellStarted):
+            if isinstance(event, Note) and event.level == "warning" and not name:
+                console.print(f"! {event.text}", markup=False, highlight=False)
+            elif isinstance(event, CellStarted):
                 done, name = event.number - 1, f"{event.variant}, fold {event.fold}, seed {event.seed}"
                 bar.update(task, total=event.total, completed=done, description=name)
             elif isinstance(event, StepEnd):

@@ -12,7 +12,6 @@ import numpy as np
 
 from napari_ctxseg import dataset, io
 from napari_ctxseg.atomic import write_bytes_atomic
-from napari_ctxseg.commands.predict import RECORD
 from napari_ctxseg.commands.settings import parse_classes
 from napari_ctxseg.errors import InputError
 from napari_ctxseg.evaluation.metrics import (
@@ -301,7 +300,7 @@ class _Recorded:
 
 
 def _recorded(pred: Sequence[str]) -> _Recorded:
-    record = Path(pred[0]) / RECORD
+    record = Path(pred[0]) / dataset.PREDICTIONS
     if len(pred) != 1 or not record.is_file():
         return _Recorded()
     try:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from napari_ctxseg.inference import Model, Predicted
 
 #: Beside the predicted label files: which run made them and what their values mean.
-RECORD = "predictions.json"
 
 
 def predict(
@@ -174,9 +173,12 @@ def _record(out: Path, run: Path, model: Model, files: Sequence[str]) -> None:
         "classes": dict(model.classes),
         "regions": {name: list(values) for name, values in model.regions.items()},
         "foreground": foreground,
+        "thresholds": None
+        if model.thresholds is None
+        else dict(zip(("fn", "fp"), model.thresholds, strict=True)),
         "files": list(files),
     }
-    write_bytes_atomic(out / RECORD, json.dumps(record, indent=2).encode())
+    write_bytes_atomic(out / dataset.PREDICTIONS, json.dumps(record, indent=2).encode())
 
 
 def _say(record: dict[str, Any], text: str, as_json: bool) -> None:

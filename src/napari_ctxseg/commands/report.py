@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import warnings
@@ -46,6 +47,7 @@ def errors(as_json: bool) -> Iterator[None]:
     """Turn errors that a person can mend into one line and an exit code."""
     # Other packages' warnings mean nothing to the person; ours are events.
     warnings.filterwarnings("ignore", module=r"(monai|lightning_fabric|torch)\b")
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the precision is in our first line
     try:
         yield
     except CtxsegError as error:

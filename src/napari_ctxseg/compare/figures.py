@@ -6,6 +6,7 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 from napari_ctxseg.atomic import write_atomic
+from napari_ctxseg.compare.words import shown_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,7 +97,7 @@ def boxes(report: Mapping[str, Any]) -> Figure | None:
             ((i * 0.618) % 1 - 0.5) * 0.3 for i in range(len(points))
         ]  # beside each other, not at random
         axes.plot(points, [place + shift for shift in shifts], ".", color=color, alpha=0.7)
-    axes.set_yticks(places, [_named(v) for v in shown])
+    axes.set_yticks(places, [shown_name(v) for v in shown])
     axes.set_ylim(0.4, len(shown) + 0.6)  # a row for those without numbers too
     axes.set_xlabel(f"{report['primary']}, one point for each of the {report['unit']}")
     return figure
@@ -112,17 +113,11 @@ def curves(report: Mapping[str, Any]) -> Figure | None:
         runs = [points for c in variant["curves"] if (points := _known(c["points"]))]
         for points in runs:
             axes.plot(*zip(*points, strict=True), color=color, linewidth=0.6, alpha=0.35)
-        axes.plot(*_mean_curve(runs), color=color, linewidth=2, label=_named(variant))
+        axes.plot(*_mean_curve(runs), color=color, linewidth=2, label=shown_name(variant))
     axes.set_xlabel("minutes of training")
     axes.set_ylabel(next(c["name"] for v in shown for c in v["curves"]) or "Dice")
     _legend(axes)
     return figure
-
-
-def _named(variant: Mapping[str, Any]) -> str:
-    """Name of a variant, and whether its runs are all there."""
-    state = "" if variant["complete"] else " (incomplete)" if variant["done"] else " (no numbers)"
-    return f"{variant['name']}{state}"
 
 
 def _known(points: Any) -> list[tuple[float, float]]:
@@ -175,7 +170,7 @@ def sweep(report: Mapping[str, Any]) -> Figure | None:
     for variant in report["variants"]:
         interval = variant["measures"][report["primary"]]
         if not variant["field"] and interval:
-            axes.axhline(interval["value"], linestyle="--", color=next(colors), label=_named(variant))
+            axes.axhline(interval["value"], linestyle="--", color=next(colors), label=shown_name(variant))
     if not numeric:
         axes.set_xticks(range(len(values)), [str(value) for value in values])
     elif min(values) > 0 and max(values) >= 10 * min(values):

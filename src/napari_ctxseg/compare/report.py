@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from napari_ctxseg.compare.words import conclusions
+from napari_ctxseg.compare.words import conclusions, shown_name
 from napari_ctxseg.evaluation.metrics import LESS_IS_BETTER
 from napari_ctxseg.evaluation.statistics import mean_interval
 from napari_ctxseg.evaluation.tables import csv_text, latex_table, markdown_table, number
@@ -152,7 +152,7 @@ def main_table(report: Mapping[str, Any], label: str | None = None) -> tuple[lis
         values = variant["classes"][label] if label else variant["measures"]
         tested = values[report["primary"]]
         row = [
-            variant["name"] if variant["complete"] else f"{variant['name']} (incomplete)",
+            shown_name(variant),
             f"{variant['done']} of {variant['planned']}",
             "0" if tested is None else str(tested["units"]),
             *(interval_text(values[m], _digits(m)) for m in measures),

@@ -31,6 +31,12 @@ def conclusions(report: Mapping[str, Any], comparisons: Sequence[Comparison]) ->
     ]
 
 
+def shown_name(variant: Mapping[str, Any]) -> str:
+    """Name of a variant of a report, and whether its runs are all there."""
+    state = "" if variant["complete"] else " (incomplete)" if variant["done"] else " (no numbers)"
+    return f"{variant['name']}{state}"
+
+
 def _unfinished(report: Mapping[str, Any]) -> list[str]:
     runs = report["runs"]
     found = []

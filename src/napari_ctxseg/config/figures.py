@@ -168,8 +168,16 @@ class RefinementFigure(ImageRecipe):
         description="Label file of the refined prediction. Left empty: the class alone is composed from the maps, "
         "which for several classes need not be what `ctxseg predict` wrote.",
     )
-    fn_threshold: float = Field(0.5, ge=0, le=1, title="FN threshold", description="As the run's.")
-    fp_threshold: float = Field(0.5, ge=0, le=1, title="FP threshold", description="As the run's.")
+    fn_threshold: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        title="FN threshold",
+        description="Left empty: the run's, from `predictions.json` above the maps; without that file 0.75.",
+    )
+    fp_threshold: float | None = Field(
+        None, ge=0, le=1, title="FP threshold", description="Left empty: the same for false positives."
+    )
     reference: Source | None = Field(
         None, title="Reference", description="Label file drawn as contour in all panels."
     )

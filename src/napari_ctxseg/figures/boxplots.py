@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from napari_ctxseg.figures import marks
 from napari_ctxseg.figures.palette import nth, palette_of
 from napari_ctxseg.figures.scores import methods_and_classes, numbers, of_measure, read_scores, title_of
-from napari_ctxseg.figures.sheet import Drawing, new_figure, small, top_legend, wrapped
+from napari_ctxseg.figures.sheet import Drawing, new_figure, small, text_width, top_legend, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +44,10 @@ def draw_boxplots(recipe: BoxplotsFigure, sources: Sources) -> Drawing:
         _boxes(axes, recipe, kept, measure, methods, classes)
         counts = [len(numbers(kept, measure, m, c)) for m in methods for c in classes]
         many = f"{counts[0]}" if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
-        axes.set_xlabel(f"{title_of(measure, kept)}, {many} {unit}", fontsize=style.size)
+        name, about = f"{title_of(measure, kept)},", f"{many} {unit}"
+        fits = text_width(f"{name} {about}", style) <= 0.6 * style.width / len(shown)
+        text = f"{name} {about}" if fits else f"{name}\n{about}"
+        axes.set_xlabel(text, fontsize=style.size)
     names = [wrapped(name, style.width * 0.3, style) for name in methods]
     every[0].set_yticks(range(len(methods)), names, fontsize=style.size)
     every[0].invert_yaxis()

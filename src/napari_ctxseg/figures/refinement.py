@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_ctxseg.composition import compose_regions
+from napari_ctxseg.composition import RELEASED, compose_regions
+from napari_ctxseg.dataset import PREDICTIONS
+from napari_ctxseg.errors import FileError
 from napari_ctxseg.figures import marks
 from napari_ctxseg.figures.overlay import FILL
 from napari_ctxseg.figures.scene import Part, any_class, class_values, make_scene
+from napari_ctxseg.figures.scores import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,9 +37,9 @@ def draw_refinement(recipe: RefinementFigure, sources: Sources) -> Drawing:
     """
     image = sources.image(recipe.image)
     p, fn, fp = (sources.values(each, image) for each in (recipe.stage1, recipe.fn, recipe.fp))
-    stage1 = p > 0.5
+    stage1, thresholds = p > 0.5, _thresholds(recipe, sources)
     if recipe.refined is None:
-        refined = compose_regions(stage1, fn, fp, recipe.fn_threshold, recipe.fp_threshold)
+        refined = compose_regions(stage1, fn, fp, *thresholds)
     else:
         labels = sources.labels(recipe.refined, image).array
         values = class_values(recipe.classes, [labels], foreground=recipe.foreground)
@@ -79,8 +82,8 @@ def draw_refinement(recipe: RefinementFigure, sources: Sources) -> Drawing:
 
     parts = [
         Part("stage 1", over(mask(stage1))),
-        Part("predicted FN", over(error(fn, palette.fn, recipe.fn_threshold))),
-        Part("predicted FP", over(error(fp, palette.fp, recipe.fp_threshold))),
+        Part("predicted FN", over(error(fn, palette.fn, thresholds[0]))),
+        Part("predicted FP", over(error(fp, palette.fp, thresholds[1]))),
         Part("refined", over(mask(refined))),
     ]
     handles = [
@@ -92,5 +95,24 @@ def draw_refinement(recipe: RefinementFigure, sources: Sources) -> Drawing:
         name = (recipe.reference and recipe.reference.name) or "reference"
         handles.append(marks.line_handle(name, palette.reference, style))
     drawing = scene.drawing(parts, handles)
+    drawing.chosen["thresholds"] = list(thresholds)
     drawing.chosen["changed pixels"] = int((cut(stage1) != cut(refined)).sum())
     return drawing
+
+
+def _thresholds(recipe: RefinementFigure, sources: Sources) -> tuple[float, float]:
+    """Of false negatives and false positives: the recipe's, else those of the run that made the maps, else the released."""
+    record = recipe.fn.parent.parent / PREDICTIONS
+    known: Any = None
+    if None in (recipe.fn_threshold, recipe.fp_threshold) and (sources.folder / record).is_file():
+        path = sources.path(record)
+        known = read_json(path)
+        known = known.get("thresholds") if isinstance(known, dict) else None
+        if known is not None and not (
+            isinstance(known, dict) and all(isinstance(known.get(key), float | int) for key in ("fn", "fp"))
+        ):
+            raise FileError(path, "holds no thresholds", "Give them in the recipe")
+    stored = RELEASED if known is None else (float(known["fn"]), float(known["fp"]))
+    given = recipe.fn_threshold, recipe.fp_threshold
+    fn, fp = (own if one is None else one for one, own in zip(given, stored, strict=True))
+    return fn, fp

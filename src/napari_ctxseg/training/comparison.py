@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 from napari_ctxseg.compare.prepare import prepare
 from napari_ctxseg.compare.queue import CompareFolder, run_queue
 from napari_ctxseg.compare.writing import write_report
+from napari_ctxseg.config.combinations import refusals
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.events import CellDone, Event, Note, Reported
 from napari_ctxseg.training.cell import cell_runner
+from napari_ctxseg.training.describe import facts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from napari_ctxseg.compare.cells import Cell
     from napari_ctxseg.compare.plan import ComparePlan
+    from napari_ctxseg.compare.prepare import Prepared
 
 
 def run_cells(
@@ -46,7 +49,8 @@ def run_cells(
     Yields
     ------
     Event
-        See `napari_ctxseg.compare.queue.run_queue`, and `Reported` with `so_far`.
+        A `Note` for each variant that cannot run, see `napari_ctxseg.compare.queue.run_queue`, and `Reported` with
+        `so_far`.
 
     Returns
     -------
@@ -59,6 +63,8 @@ def run_cells(
         If data, settings or folder do not allow it.
     """
     ready = prepare(plan, folder, resume=resume)
+    for text in impossible(ready):
+        yield Note(text, level="warning")
     runner = cell_runner(ready.cases)
     for event in run_queue(folder, ready.cells, runner, stop=stop, retry_failed=retry_failed):
         yield event
@@ -68,6 +74,18 @@ def run_cells(
                 write_report(folder.path, ready.cells, pictures=False)
                 yield Reported(str(folder.path), final=False)
     return ready.cells
+
+
+def impossible(ready: Prepared) -> list[str]:
+    """Variants that the data or their own settings do not allow, a sentence each, known before hours are spent on others."""
+    found: dict[str, str] = {}
+    for cell in ready.cells:
+        if cell.variant in found:
+            continue
+        facts = facts_of([ready.cases[name] for name in cell.train], cell.config.data)
+        if refused := refusals(cell.config, facts):
+            found[cell.variant] = f"{cell.variant} cannot be trained: {refused[0]}"
+    return list(found.values())
 
 
 def run_comparison(
