@@ -310,6 +310,36 @@ def test_what_the_project_says_cannot_be_said_again(files: Path, tmp_path: Path)
     assert "no unfinished run" in ctxseg("train", folder, "--resume", code=1)
 
 
+def test_regions_at_the_command_line(files: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "p.ctxseg"
+    ctxseg(
+        "project",
+        "create",
+        folder,
+        "--images",
+        files / "images",
+        "--labels",
+        files / "labels",
+        "--classes",
+        "blob=7,x=8",
+    )
+    show = ("project", "regions", folder)
+    assert ctxseg(*show) == "no regions: the classes are learnt\n"
+    assert ctxseg(*show, "--set", "all=7+8, blob=7") == "all=7+8, blob=7\n"
+    assert json.loads(ctxseg(*show, "--json")) == {"all": [7, 8], "blob": [7]}
+    assert "not of the form NAME=VALUE+VALUE" in ctxseg(*show, "--set", "all", code=1)
+    assert "name all twice" in ctxseg(*show, "--set", "all=7,all=8", code=1)
+    assert "value 9, which is no class" in ctxseg(*show, "--set", "all=9", code=1)
+    assert ctxseg(*show) == "all=7+8, blob=7\n", "what cannot be changes nothing"
+    ctxseg("train", folder, *FAST)
+    assert from_yaml(all_runs(folder)[-1].path / "config.yaml").data.regions == {"all": (7, 8), "blob": (7,)}
+    assert ctxseg(*show, "--set", "") == "no regions: the classes are learnt\n"
+    ctxseg("train", folder, *FAST)  # goes on from the other run: the head is made anew
+    run = all_runs(folder)[-1].path
+    assert from_yaml(run / "config.yaml").data.classes == {"blob": 7, "x": 8}
+    assert "Layers made anew" in (run / "events.jsonl").read_text()
+
+
 def test_patients_are_shown_and_named_at_the_command_line(files: Path, tmp_path: Path) -> None:
     folder = tmp_path / "p.ctxseg"
     ctxseg("project", "create", folder, "--classes", "blob=7", "--images", files / "images")

@@ -150,6 +150,24 @@ def test_all_labelled_images_are_trained_on(bench, path):
     lock_run(out).release()
 
 
+def test_regions_of_the_project_are_trained_on(bench, path):
+    project = bench.workspace.project
+    project.set_classes({"LV": 1, "myo": 2, "scar": 3})
+    bench.settle()
+    with pytest.raises(InputError, match="value 4, which is no class: add that class first"):
+        bench.workspace.set_regions({"heart": (1, 4)})
+    assert project.spec.regions == {}
+    bench.workspace.set_regions({"heart": (1, 2), "LV": (1,)})
+    bench.paint()
+    bench.session.train()
+    config = bench.asked("train")[-1][1]
+    assert config.data.regions == {"heart": (1, 2), "LV": (1,)}
+    assert config.data.classes == {"LV": 1, "myo": 2}, "scar is in no region, so it is background"
+    bench.workspace.set_regions({})
+    data = project.spec.data_config()
+    assert (data.regions, len(data.classes)) == ({}, 3)
+
+
 def test_methods_for_several_patients_are_offered(bench):
     assert bench.session.facts().patients == 3, "p0 is open; p1 and p2 are labelled; p3 is for testing"
     refine = {"folds": 2}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QMessageBox
 
 from napari_ctxseg.errors import InputError
@@ -184,6 +185,36 @@ def test_patients_are_named_by_a_pattern_on_screen(bench, qtbot, path):
     assert bench.project_dock.scroll_area.minimumWidth() < module.WIDEST, "no scrolling sideways"
 
 
+def test_regions_are_written_in_a_line(bench, qtbot, path):
+    workspace, dock = opened(bench, qtbot, path), bench.project_dock
+    qtbot.waitUntil(dock.regions.isEnabled, timeout=10_000)
+    assert dock.regions.text() == ""
+
+    def write(text):
+        dock.regions.setFocus()
+        dock.regions.selectAll()
+        qtbot.keyClicks(dock.regions, text)
+        qtbot.keyClick(dock.regions, Qt.Key.Key_Return)
+        dock.name.setFocus()
+        bench.setFocus()
+        dock.regions.clearFocus()
+
+    write("heart=1+5, LV=1")
+    assert workspace.project.spec.regions == {"heart": (1, 5), "LV": (1,)}
+    with Project.open(path, read_only=True) as stored_:
+        assert stored_.spec.regions == {"heart": (1, 5), "LV": (1,)}
+    write("heart=1+7")
+    assert "value 7, which is no class" in dock.session.status
+    assert workspace.project.spec.regions == {"heart": (1, 5), "LV": (1,)}
+    qtbot.waitUntil(lambda: dock.regions.text() == "heart=1+5, LV=1", timeout=10_000)
+    dock.regions.setFocus()
+    dock.regions.selectAll()
+    qtbot.keyClick(dock.regions, Qt.Key.Key_Delete)
+    qtbot.keyClick(dock.regions, Qt.Key.Key_Return)
+    assert workspace.project.spec.regions == {}
+    assert dock.scroll_area.minimumWidth() < module.WIDEST, "no scrolling sideways"
+
+
 def test_patients_of_a_read_only_project_are_greyed_with_the_reason(bench, qtbot, path):
     with Project.open(path):
         bench.project_dock.open_path(path)
@@ -192,6 +223,8 @@ def test_patients_of_a_read_only_project_are_greyed_with_the_reason(bench, qtbot
         qtbot.waitUntil(lambda: "reading only" in panel.patients.toolTip(), timeout=10_000)
         assert not panel.patients.isEnabled()
         assert "reading only" in panel.role.toolTip()
+        assert not bench.project_dock.regions.isEnabled()
+        assert "reading only" in bench.project_dock.regions.toolTip()
 
 
 def test_patients_stay_while_a_training_needs_them(bench, qtbot, path):

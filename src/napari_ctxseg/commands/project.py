@@ -18,6 +18,7 @@ from napari_ctxseg.project import (
     helped,
     is_project,
     load_rounds,
+    parse_regions,
     regrouped,
     repair,
     restore,
@@ -291,6 +292,21 @@ def patients(
             "moved": {name: list(pair) for name, pair in made.moved.items()},
             "notes": [*notes, *sentences(made, runs=bool(all_runs(path)))],
         }
+
+
+def regions(path: Path, text: str | None) -> dict[str, list[int]]:
+    """The overlapping regions of a project, set first if asked; an empty text takes them away.
+
+    Raises
+    ------
+    CtxsegError
+        If they cannot be, or the project cannot be written to.
+    """
+    with Project.open(path, read_only=text is None) as project:
+        if text is not None:
+            project.check_writable()
+            project.update(regions=parse_regions(text))
+        return {name: list(values) for name, values in project.spec.regions.items()}
 
 
 def _few(names: Sequence[str], most: int = 6) -> str:

@@ -211,6 +211,27 @@ def patients(
             report.print_line(line)
 
 
+@app.command()
+def regions(
+    folder: Folder,
+    set_: Annotated[
+        str | None,
+        typer.Option("--set", help="WT=1+2+3,ET=3: what is learnt instead of the classes. '': none."),
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Show or set the overlapping regions that are learnt instead of the classes."""
+    with report.errors(json_):
+        from napari_ctxseg.commands import project as command
+        from napari_ctxseg.project import regions_text
+
+        found = command.regions(folder, set_)
+        if json_:
+            report.print_json(found)
+        else:
+            report.print_line(regions_text(found) or "no regions: the classes are learnt")
+
+
 def _show(values: dict[str, Any], as_json: bool) -> None:
     from napari_ctxseg.commands.project import lines
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QFileDialog,
+    QFormLayout,
     QFrame,
     QHBoxLayout,
     QLabel,
+    QLineEdit,
     QMenu,
     QMessageBox,
     QPushButton,
@@ -31,7 +33,7 @@ from napari_ctxseg.gui.recent import recent_projects, remember
 from napari_ctxseg.gui.timing import timed
 from napari_ctxseg.gui.train_dock import WIDEST
 from napari_ctxseg.gui.workspace import Workspace
-from napari_ctxseg.project import is_project
+from napari_ctxseg.project import is_project, parse_regions, regions_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +45,10 @@ MARK_KEY = "Shift+U"
 SENTENCE = (
     "Full masks: draw every structure in the slices you choose; what is unpainted there is background. "
     "Scribbles: a few strokes on each class and on the background; what is unpainted is unlabelled."
+)
+REGIONS_TIP = (
+    "Structures that overlap, each with its label values: WT=1+2+3, TC=1+3, ET=3. They are learnt and predicted instead of "
+    "the classes, each by itself; values in none of them are background. Empty: the classes."
 )
 BEGIN = "A project begins by itself when you make or choose a labels layer for an image. Or open one:"
 
@@ -93,6 +99,9 @@ class ProjectDock(Dock):
         self.class_panel = ClassPanel(self.session)
         self.class_panel.setTitle("Classes")
         self.class_panel.explanation.setVisible(False)
+        self.regions = QLineEdit()
+        self.regions.setPlaceholderText("none: the classes are learnt")
+        self.regions.editingFinished.connect(self._set_regions)
         self.image_panel = ImagePanel(self.training, self.tell)
         self.rounds_panel = RoundsPanel(self.training, self.tell)
         inner = QWidget()
@@ -105,6 +114,9 @@ class ProjectDock(Dock):
         column.addLayout(row)
         for widget in (self.image_panel, self.rounds_panel, self.policies, self.class_panel):
             column.addWidget(widget)
+        line = QFormLayout()
+        line.addRow("Regions", self.regions)
+        column.addLayout(line)
         column.addStretch(1)
         area = QScrollArea()
         area.setWidgetResizable(True)
@@ -215,6 +227,15 @@ class ProjectDock(Dock):
         if folder:
             self.open_path(Path(folder))
 
+    @timed
+    def _set_regions(self) -> None:
+        """Take over what was written; what cannot be is said, and taken back."""
+        project, text = self.workspace.project, self.regions.text()
+        if project is None or text == regions_text(project.spec.regions):
+            return
+        self._try(lambda: self.workspace.set_regions(parse_regions(text)))
+        self._stale = True
+
     # ------------------------------------------------------------ following
 
     def _mark_stale(self) -> None:
@@ -264,7 +285,18 @@ class ProjectDock(Dock):
         for panel in (self.image_panel, self.rounds_panel):
             panel.setVisible(project is not None)
             panel.refresh()
+        self._show_regions()
         self._fit_width()
+
+    def _show_regions(self) -> None:
+        project = self.workspace.project
+        problem = "" if project is not None else "Regions belong to a project."
+        if project is not None and project.read_only:
+            problem = "The project is open for reading only."
+        self.regions.setEnabled(not problem)
+        self.regions.setToolTip(problem or REGIONS_TIP)
+        if not self.regions.hasFocus() or project is None or not self.regions.isModified():
+            self.regions.setText("" if project is None else regions_text(project.spec.regions))
 
     def _end(self) -> None:
         """Save what is left, release the keys and the project."""

@@ -125,6 +125,21 @@ class Workspace(ProjectImages):
         project = self._require()
         self._run("writing the patients", lambda: set_patients(project, patients), lambda _: then())
 
+    def set_regions(self, regions: Mapping[str, tuple[int, ...]]) -> None:
+        """Learn overlapping regions from now on; an empty mapping: the classes.
+
+        Raises
+        ------
+        CtxsegError
+            If they cannot be, or the project cannot be changed now.
+        """
+        if self.doing:
+            raise InputError(
+                "regions", f"cannot be changed: the project is busy: {self.doing}", "Wait a moment"
+            )
+        self._require().update(regions=dict(regions))
+        self.changed.emit()
+
     def patients_problem(self) -> str:
         """Why images cannot get other patients now; empty if they can."""
         project = self.project

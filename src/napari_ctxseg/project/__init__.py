@@ -17,6 +17,7 @@ from napari_ctxseg.project.patients import Regrouped, by_pattern, regrouped, set
 from napari_ctxseg.project.places import unnamed_projects
 from napari_ctxseg.project.predictions import Prediction, find_predictions, write_prediction
 from napari_ctxseg.project.progress import begin_round, finish_round
+from napari_ctxseg.project.regions import parse_regions, regions_text
 from napari_ctxseg.project.rounds import GAIN, Round, Scores, helped, load_rounds, new_id, save_round
 from napari_ctxseg.project.runs import RunEntry, all_runs, find_run, lock_run, next_run
 from napari_ctxseg.project.schema import ClassSpec, ImageEntry, ProjectSpec, SplitSpec
@@ -59,6 +60,8 @@ __all__ = [
     "load_rounds",
     "lock_run",
     "new_id",
+    "parse_regions",
+    "regions_text",
     "next_run",
     "regrouped",
     "restore",

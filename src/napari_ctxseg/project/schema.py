@@ -235,13 +235,22 @@ class ProjectSpec(Config):
             raise ValueError(
                 f"value {self.background} is the painted background and cannot be {taken[self.background]}"
             )
+        missing = sorted({v for values in self.regions.values() for v in values} - set(taken))
+        if self.regions and self.classes and missing:
+            raise ValueError(
+                f"the regions take the value {missing[0]}, which is no class: add that class first"
+            )
         self.data_config()
         return self
 
     def data_config(self, validation: Iterable[str] = ()) -> DataConfig:
-        """The `data` section of a run's configuration; `validation` names the patients kept apart."""
+        """The `data` section of a run's configuration; `validation` names the patients kept apart.
+
+        With regions, classes that are in none of them are background.
+        """
+        within = {value for values in self.regions.values() for value in values}
         return DataConfig(
-            classes={c.name: c.value for c in self.classes},
+            classes={c.name: c.value for c in self.classes if not within or c.value in within},
             regions=self.regions,
             annotation=self.policy,
             background=self.background,
