@@ -7,6 +7,7 @@ functions and `error_targets` too.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -151,7 +152,7 @@ def fit_thresholds(
 ) -> Thresholds:
     """Thresholds with the highest mean Dice: over the cases of each class, then over the classes.
 
-    A class in neither truth nor prediction of a case is left out of that mean. Of equals the pair nearest to (0.5, 0.5) is
+    A class in neither truth nor prediction of a case is left out of that mean. Of equals the pair nearest to `RELEASED` is
     taken. Cases are looked at one after the other, and only where some error mask exceeds the lowest threshold.
 
     Parameters
@@ -181,7 +182,7 @@ def fit_thresholds(
         return Thresholds(*RELEASED, None, before)
     best = np.argwhere(refined >= np.nanmax(refined) - 1e-12)
     pairs = [(values[i], values[j]) for i, j in best]
-    fn, fp = min(pairs, key=lambda pair: ((pair[0] - 0.5) ** 2 + (pair[1] - 0.5) ** 2, pair))
+    fn, fp = min(pairs, key=lambda pair: (round(math.dist(pair, RELEASED), 6), [-each for each in pair]))
     return Thresholds(fn, fp, float(np.nanmax(refined)), before)
 
 
