@@ -99,6 +99,22 @@ def test_numbered_objects(folders):
     assert "--instances: takes every value above 0 for an object of one class" in done.stderr
 
 
+def test_what_looks_like_numbers_of_objects_is_said(folders):
+    save(folders / "ref", "a", square((2, 2), (2, 8), (9, 2)))
+    notes = evaluated(folders)["notes"]
+    assert notes[0].startswith(
+        "the predictions hold one value, the references 3: if those are numbers of objects"
+    )
+    many = [(5 * (n // 4), 5 * (n % 4)) for n in range(16)]
+    for name, first in zip("abcde", range(1, 81, 16), strict=True):
+        for folder in ("pred", "ref"):
+            save(folders / folder, name, square(*many, value=first))
+    done = ctxseg("evaluate", "--pred", folders / "pred", "--ref", folders / "ref")
+    assert done.exit_code == 1
+    assert "hold 80 different values, which looks like numbers of objects. Add --instances" in done.stderr
+    assert evaluated(folders, "--instances", "--measures", "seg")["mean"]["seg"] == 1
+
+
 @pytest.mark.parametrize(
     ("spacing", "origin", "said"),
     [((2.0, 1.0, 1.0), (0, 0, 0), "voxels apart"), ((1.0, 1.0, 1.0), (0, 0, 3.0), "3 voxels apart")],

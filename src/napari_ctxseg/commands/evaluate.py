@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_ctxseg import dataset, io
 from napari_ctxseg.atomic import write_bytes_atomic
+from napari_ctxseg.cases import MOST_CLASSES
 from napari_ctxseg.commands.settings import parse_classes
 from napari_ctxseg.errors import InputError
 from napari_ctxseg.evaluation.metrics import (
@@ -123,6 +124,12 @@ def evaluate(
         values = {"objects" if objects else "foreground": 1}
     elif not values:  # a pass of its own: all files at once may not fit into memory
         found = set().union(*(_values(image) for pair in pairs for image in _read(pair)))
+        if len(found) > MOST_CLASSES:
+            raise InputError(
+                "labels",
+                f"hold {len(found)} different values, which looks like numbers of objects",
+                "Add --instances, or --foreground for all as one class; or name the classes with --classes",
+            )
         values = {f"class {v}": v for v in sorted(found)}
     guessed: set[int] = set()
     true: set[int] = set()
@@ -248,6 +255,11 @@ def _strange_values(values: Mapping[str, int], guesses: Set[int], truths: Set[in
     for what, held in (("predictions", guesses), ("references", truths)):
         if others := sorted(held - known):
             notes.append(f"the {what} also hold {_listed(others)}, no class here: taken for background")
+    if len(guesses) == 1 and len(truths) > 2:
+        notes.append(
+            f"the predictions hold one value, the references {len(truths)}: if those are numbers of objects, compare with "
+            "--instances or --foreground"
+        )
     only = sorted((guesses - truths) & known), sorted((truths - guesses) & known)
     if all(only):
         notes.append(
