@@ -16,9 +16,10 @@ from napari_ctxseg.config import parse_loss
 from napari_ctxseg.engine.client import EngineClient
 from napari_ctxseg.errors import InputError
 from napari_ctxseg.evaluation.metrics import ALL_MEASURES, MEASURES
-from napari_ctxseg.events import CellDone, CellStarted, JobDone, JobFailed, StepEnd
+from napari_ctxseg.events import CellDone, CellStarted, JobDone, JobFailed, Note, StepEnd
 from napari_ctxseg.gui.compare_dock import CompareDock
 from napari_ctxseg.gui.compare_folders import comparisons_folder, discard_copies, sweep_orphans
+from napari_ctxseg.gui.compare_plan import of_project as plan_of_project
 from napari_ctxseg.gui.compare_variants import variant_name
 from napari_ctxseg.gui.timing import costs
 from napari_ctxseg.gui.workbench import TABS, Workbench
@@ -214,6 +215,10 @@ def test_a_failed_run_is_shown_and_can_be_made_again(make_dock, viewer, qtbot, f
     assert not again
     assert [v.name for v in plan.variants] == ["Dice + CE", "CE"]
     place = ("Dice + CE", 0, 0, 1, 4)
+    told = []
+    dock.comparing.failed.connect(told.append)
+    engines[-1].said = [Note("CE cannot be trained: so and so", level="warning"), Note("Reading")]
+    qtbot.waitUntil(lambda: told == ["CE cannot be trained: so and so"], timeout=20_000)
     engines[-1].said = [CellStarted(*place), StepEnd(1, 6, 0.5, 1e-3, 0.1)]
     qtbot.waitUntil(lambda: "training" in dock.status.text(), timeout=20_000)
     engines[-1].said = [CellDone(*place, "loss: is not finite.", False), CellStarted("CE", 0, 0, 2, 4)]
@@ -399,6 +404,17 @@ def project(tmp_path, labelled, policy="masks"):
                 part[: 3 if number else 2] = labels[: 3 if number else 2]
                 made.import_labels(f"p{number}", part, complete=bool(number))
     return tmp_path / "p.ctxseg"
+
+
+def test_regions_of_the_project_are_compared(make_dock, tmp_path):
+    dock = make_dock()
+    dock.plan.variants.put("ce", {"loss": "ce"})
+    with Project.open(project(tmp_path, 3)) as made:
+        made.set_classes({"ball": 1, "shell": 2, "dust": 3})
+        made.update(regions={"all": (1, 2), "core": (1,)})
+        plan = plan_of_project(dock.plan.values(), [], None, made, tmp_path / "c", cut=False)
+    assert plan.run.data.regions == {"all": (1, 2), "core": (1,)}
+    assert plan.run.data.classes == {"ball": 1, "shell": 2}, "dust is in no region"
 
 
 def test_labelled_images_of_the_project_are_compared_as_they_are(bench, viewer, qtbot, tmp_path):

@@ -299,10 +299,10 @@ def of_project(
     InputError
         If settings do not go together.
     """
-    spec = project.spec
+    of_spec = project.spec.data_config().model_dump(mode="json", include={"classes", "regions"})
     data = {
         "images": [str(folder.absolute() / OWN_IMAGES)], "labels": [str(folder.absolute() / OWN_LABELS)], "group": group,
-        "classes": {c.name: c.value for c in spec.classes}, "regions": {n: list(v) for n, v in spec.regions.items()},
+        **of_spec,
     }  # fmt: skip
     run = {**values["run"], "data": {**values["run"]["data"], **data}}
     if not cut:
