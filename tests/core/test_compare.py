@@ -112,6 +112,7 @@ def test_measures_by_the_names_people_use():
     alone = plan_of(primary="clDice")  # measured too, because it is tested
     assert (alone.primary, alone.measures.names) == ("cldice", ("dice", "hd95", "cldice"))
     assert plan_of(measures=["hd95", "dice"]).measures.names == ("hd95", "dice")  # as it was given
+    assert plan_of(measures="dice, nsd").measures.names == ("dice", "surface_dice")
     assert plan_of(measures=None).measures.names[:2] == ("dice", "iou")
 
 

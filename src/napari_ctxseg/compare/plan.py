@@ -223,6 +223,8 @@ def parse_plan(values: Mapping[str, Any], where: str = "plan") -> ComparePlan:
 
 def _measures(given: Any, primary: Any) -> dict[str, Any]:
     """Measures by the names that people use for them and for groups of them; the tested one is always among them."""
+    if isinstance(given, str):
+        given = given.split(",")
     settings = {"names": given} if isinstance(given, list | tuple) else dict(given or {})
     names = list(settings.get("names") or MEASURES)
     if not set(names) <= set(ALL_MEASURES):
