@@ -10,18 +10,22 @@ from qtpy.QtWidgets import QWidget
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qtpy.QtGui import QCloseEvent
+    from qtpy.QtCore import QObject
+    from qtpy.QtGui import QCloseEvent, QShowEvent
 
 
 class Dock(QWidget):
     """A widget for napari's docks. Subclasses say in `_end` what is to be let go.
 
-    napari takes a widget out of its dock to close it, or closes the window; Qt may destroy it without either.
+    napari takes a widget out of its dock to close it, or closes the window, which only the window itself is told of; Qt may
+    destroy it without either.
     """
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._closed = False
+        self._window: QWidget | None = None
+        self._window_closing = False
         self._orphaned: Callable[[], object] | None = None
 
     def _if_destroyed(self, end: Callable[[], object]) -> None:
@@ -35,8 +39,36 @@ class Dock(QWidget):
             self.shut_down()
         return super().event(event)
 
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Listen to the window, now that there is one; a dock within another one ends with that."""
+        super().showEvent(event)
+        above, inside = self.parentWidget(), False
+        while above is not None:
+            inside = inside or isinstance(above, Dock)
+            window, above = above, above.parentWidget()
+            if above is None and not inside and window is not self._window and not self._closed:
+                if self._window is not None:
+                    self._window.removeEventFilter(self)
+                self._window = window
+                window.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """End when the window has agreed to close: it is hidden then, before the program ends."""
+        if event is not None and watched is self._window and not self._closed:
+            if event.type() == QEvent.Type.Close:
+                self._window_closing = True
+                if (
+                    self._window is not None and not self._window.isVisible()
+                ):  # nothing will be hidden, nobody asked
+                    self.shut_down()
+            elif event.type() == QEvent.Type.Hide and self._window_closing and not event.spontaneous():
+                self.shut_down()
+            elif event.type() in (QEvent.Type.WindowActivate, QEvent.Type.MouseButtonPress):
+                self._window_closing = False  # the person was asked, and stayed
+        return super().eventFilter(watched, event)
+
     def closeEvent(self, event: QCloseEvent | None) -> None:
-        """End with the window."""
+        """End when closed as a window of its own."""
         self.shut_down()
         if event is not None:
             event.accept()
@@ -46,6 +78,9 @@ class Dock(QWidget):
         if self._closed:
             return
         self._closed = True
+        if self._window is not None:
+            self._window.removeEventFilter(self)
+            self._window = None
         if self._orphaned is not None:
             # Python's garbage collector may be what destroys the widget: it would call a function that it has emptied.
             self.destroyed.disconnect(self._orphaned)

@@ -258,7 +258,11 @@ class Workspace(ProjectImages):
             self.failed.emit(problem)
         if now - self._refreshed > REFRESH and project.lock is not None:
             self._refreshed = now
-            self._background(project.lock.refresh, lambda: None, lambda error: None)
+            for work in (
+                project.lock.refresh,
+                self.effort.save,
+            ):  # a killed program loses no more minutes than these
+                self._background(work, lambda: None, lambda error: None)
 
     # ------------------------------------------------------------ what is shown
 
