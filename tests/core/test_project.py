@@ -19,6 +19,7 @@ from napari_ctxseg.errors import CtxsegError, InputError
 from napari_ctxseg.image import Image, image_from_array
 from napari_ctxseg.project import (
     ClassSpec,
+    LabelStore,
     NewImage,
     Project,
     Round,
@@ -220,6 +221,27 @@ def test_nothing_is_added_when_one_file_is_bad(tmp_path: Path) -> None:
             project.add_images([NewImage((tiff(tmp_path / "in" / "good.tif", 9),)), NewImage((bad,))])
         assert project.spec == before
         assert [e.name for e in project.add_images([NewImage((tmp_path / "in" / "good.tif",))])] == ["good"]
+
+
+def test_labels_of_a_failed_addition_come_to_no_other_image(tmp_path: Path) -> None:
+    project = Project.create(tmp_path / "p.ctxseg", classes={"x": 1})
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    tifffile.imwrite(masks / "a.tif", np.ones((12, 14), np.uint8))
+    (tmp_path / "bad.tif").write_bytes(b"no image")
+    new = [NewImage((tiff(tmp_path / "a.tif"),), labels=masks / "a.tif"), NewImage((tmp_path / "bad.tif",))]
+    with pytest.raises(CtxsegError):
+        project.add_images(new)
+    assert list(project.names) == []
+    assert not list((project.path / "labels").glob("a.*"))
+    assert not list((project.path / "images").iterdir())
+    # One that was killed, or a list of images that was restored, leaves them: they are another image's.
+    left = LabelStore.create(project.path / "labels" / "a.zarr", (12, 14))
+    left.save(np.ones((12, 14), np.uint8), [0], SliceMarks.of({0: [0]}))
+    project.add_images([NewImage((tiff(tmp_path / "a.tif", seed=3),))])
+    assert not project.has_labels("a")
+    (kept,) = (project.path / "labels" / "unlisted").glob("a-*/a.zarr")
+    assert LabelStore.open(kept, read_only=True).read().all()
 
 
 def test_names_stay_apart_whatever_their_case(tmp_path: Path) -> None:

@@ -72,6 +72,60 @@ def test_marks_set_and_clear():
     assert marks.counted([]) == {0: (5,), 1: (7,)}
 
 
+def painted(labels, marks, place, value=1):
+    """A stroke, as the layer says it."""
+    labels.events.paint.connect(lambda event: marks.stroke(event.value, 0))
+    labels.paint(place, value)
+    labels.events.paint.disconnect()
+
+
+def test_marks_of_a_stroke_go_with_its_undo_and_come_with_its_redo():
+    labels, marks = Labels(np.zeros((6, 30, 30), np.uint8)), Marks()
+    marks.clear(0, 3)  # a person said so
+    for place in ((2, 9, 9), (3, 9, 9), (2, 20, 20)):
+        painted(labels, marks, place)
+    assert (marks.planes, marks.cleared) == ({0: {2, 3}}, set())
+    labels.undo()
+    marks.follow(labels)
+    assert marks.planes == {0: {2, 3}}, "slice 2 has its first stroke still"
+    labels.undo()
+    marks.follow(labels)
+    assert (marks.planes, marks.cleared) == ({0: {2}}, {(0, 3)})
+    labels.undo()
+    marks.follow(labels)
+    assert marks.planes == {0: set()}
+    for _ in range(3):
+        labels.redo()
+    marks.follow(labels)
+    assert (marks.planes, marks.cleared) == ({0: {2, 3}}, set())
+
+
+def test_what_a_person_says_of_a_slice_outlives_an_undo():
+    labels, marks = Labels(np.zeros((6, 30, 30), np.uint8)), Marks()
+    painted(labels, marks, (2, 9, 9))
+    painted(labels, marks, (4, 9, 9))
+    marks.decide(0, 2, labelled=True)
+    marks.decide(0, 4, labelled=False)
+    labels.undo()
+    labels.undo()
+    marks.follow(labels)
+    assert (marks.planes, marks.cleared) == ({0: {2}}, {(0, 4)})
+    labels.redo()
+    labels.redo()
+    marks.follow(labels)
+    assert (marks.planes, marks.cleared) == ({0: {2}}, {(0, 4)})
+
+
+def test_undone_painted_anew_and_undone_again():
+    labels, marks = Labels(np.zeros((6, 30, 30), np.uint8)), Marks()
+    for z in (2, 3):
+        painted(labels, marks, (z, 9, 9))
+        assert marks.planes[0] == {z}
+        labels.undo()
+        marks.follow(labels)
+        assert marks.planes[0] == set()
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     points=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 5)), max_size=8),

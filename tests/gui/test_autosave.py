@@ -302,6 +302,24 @@ def test_a_drive_that_comes_back_gets_what_was_painted_meanwhile(saved, tmp_path
     assert told[-1] == "saved"
 
 
+def test_a_folder_that_is_taken_away_is_made_whole_again(saved):
+    """Not only what was painted since: the earlier slices are on screen, so they are saved too."""
+    for z in range(5):
+        saved.layer.paint((z, 20, 20), 1)
+        saved.marks.set(0, z)
+    saved.wait()
+    saved.autosave._reopen = lambda: (
+        LabelStore.open(saved.path) if saved.path.exists() else LabelStore.create(saved.path, SHAPE)
+    )
+    shutil.rmtree(saved.path)
+    saved.layer.paint((5, 20, 20), 2)
+    saved.wait(seconds=20)
+    saved.equal()
+    store = LabelStore.open(saved.path, read_only=True)
+    assert set(store.written) == {0, 1, 2, 3, 4, 5}
+    assert store.marks.labelled == {0: (0, 1, 2, 3, 4)}
+
+
 def test_a_full_disk_is_told_and_tried_again(saved, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")

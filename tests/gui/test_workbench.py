@@ -107,6 +107,24 @@ def test_a_stroke_in_a_new_layer_is_in_a_project(bench, viewer, qtbot):
     assert kept in recent_projects()
 
 
+def test_an_undone_stroke_leaves_no_mark(bench, viewer, qtbot, path):
+    workspace = opened(bench, qtbot, path)
+    labels = workspace.opened.labels
+    viewer.dims.set_current_step(0, 4)
+    labels.paint((4, 20, 20), 1)
+
+    def on_disk():
+        with Project.open(path, read_only=True) as found:
+            store = found.labels("p0")
+            return bool(store.read()[4].any()), store.marks.labelled
+
+    qtbot.waitUntil(lambda: on_disk() == (True, {0: (4,)}), timeout=20_000)
+    labels.undo()
+    qtbot.waitUntil(lambda: on_disk() == (False, {}), timeout=20_000)
+    labels.redo()
+    qtbot.waitUntil(lambda: on_disk() == (True, {0: (4,)}), timeout=20_000)
+
+
 def test_an_unnamed_project_without_paint_leaves_nothing(bench, viewer, qtbot):
     add_image(viewer)
     panel = bench.train_dock.layer_panel

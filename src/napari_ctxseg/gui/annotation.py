@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,16 @@ PIECE = 2**18
 MANY = 2**12
 
 
+@dataclass
+class _Stroke:
+    """Part of a stroke, which napari's history keeps too, and what it has changed in the marks."""
+
+    atom: Any
+    marked: set[tuple[int, int]]
+    opened: set[tuple[int, int]]
+    done: bool = True
+
+
 class Marks:
     """Slices that count as completely labelled, under the policy *masks*.
 
@@ -28,13 +39,27 @@ class Marks:
     def __init__(self) -> None:
         self.planes: dict[int, set[int]] = {}
         self.cleared: set[tuple[int, int]] = set()
+        self._strokes: list[_Stroke] = []
+        self._seen: Any = None
 
     def copy(self) -> Marks:
         """A copy that no later stroke changes."""
         made = Marks()
-        made.planes = {axis: {*indices} for axis, indices in self.planes.items()}
-        made.cleared = {*self.cleared}
+        made.restore(self)
         return made
+
+    def restore(self, before: Marks) -> None:
+        """Be as a copy was."""
+        self.planes = {axis: {*indices} for axis, indices in before.planes.items()}
+        self.cleared = {*before.cleared}
+        self._strokes = list(before._strokes)
+
+    def decide(self, axis: int, index: int, *, labelled: bool) -> None:
+        """What a person says of a slice: no undoing of a stroke changes it."""
+        (self.set if labelled else self.clear)(axis, index)
+        for stroke in self._strokes:
+            stroke.marked.discard((axis, index))
+            stroke.opened.discard((axis, index))
 
     def set(self, axis: int, index: int) -> None:
         """Count a slice as labelled, even when nothing is painted in it."""
@@ -60,9 +85,42 @@ class Marks:
         axis : int
             Axis of the layer across the plane that was painted in.
         """
+        self._seen = None  # what was undone before can be as long again
         for atom in atoms:
-            for index in touched(atom[0][axis]):
-                self.set(axis, index)
+            places = {(axis, index) for index in touched(atom[0][axis])}
+            marked = {place for place in places if not self.has(*place)}
+            if marked:
+                self._strokes.append(_Stroke(atom, marked, self.cleared & marked))
+            for place in marked:
+                self.set(*place)
+
+    def follow(self, labels: Any) -> None:
+        """Take back the marks of strokes that were undone since, and give back those of strokes that were done again.
+
+        Parameters
+        ----------
+        labels : napari Labels layer
+            Undo and redo send no event of their own: its lists tell.
+        """
+        undo, redo = labels._undo_history, labels._redo_history
+        seen = len(redo), id(undo[-1]) if undo else None
+        if seen == self._seen or not self._strokes:
+            return
+        self._seen = seen
+        undone, done = ({id(atom) for item in history for atom in item} for history in (redo, undo))
+        for stroke in reversed(self._strokes):
+            if stroke.done and id(stroke.atom) in undone:
+                stroke.done = False
+                for axis, index in stroke.marked:
+                    self.planes.get(axis, set()).discard(index)
+                self.cleared |= stroke.opened
+        for stroke in self._strokes:
+            if not stroke.done and id(stroke.atom) in done:
+                stroke.done = True
+                for place in stroke.marked:
+                    self.set(*place)
+        if len(self._strokes) > MANY:  # what has left the history can never be undone
+            self._strokes = [stroke for stroke in self._strokes if id(stroke.atom) in undone | done]
 
     def counted(self, painted: Sequence[int]) -> dict[int, tuple[int, ...]]:
         """All marks together with slices along axis 0 that hold labels from elsewhere."""

@@ -79,6 +79,7 @@ class Autosave:
         self._store: LabelStore | None = store
         self._shape, self._grid = store.shape, store.grid
         self._marks, self._saved_marks = marks, store.marks
+        self._written = set(store.written)
         self._background, self._reopen, self._shown = background, reopen, shown
         self._dirty: set[int] = set()
         self._compare: deque[int] = deque()
@@ -302,6 +303,7 @@ class Autosave:
         try:
             if self._store is None:
                 self._store = self._reopen()
+                self._make_whole(batch)
             store = self._store
             if batch.pieces or batch.marks is not None:
                 store.save(Pieces(store, batch.pieces), batch.pieces, batch.marks)
@@ -317,7 +319,17 @@ class Autosave:
         except Exception as error:  # noqa: BLE001 - a thread has nobody to raise to; `_collect` says it
             batch.error, self._store = error, None
         finally:
+            if self._store is not None:
+                self._written = set(self._store.written)
             batch.over.set()
+
+    def _make_whole(self, batch: Batch) -> None:
+        """Save again what was on disk and no longer is, because a folder was taken away. In the batch's own thread."""
+        assert self._store is not None
+        if gone := self._written - set(self._store.written):
+            batch.compare.extend(sorted(gone - set(batch.compare)))
+            if batch.marks is None and self._store.marks != self._saved_marks:
+                batch.marks = self._saved_marks
 
     @timed
     def _collect(self, batch: Batch) -> None:

@@ -82,11 +82,13 @@ class Choices:
         if self.labels is not None:
             self.labels.events.paint.disconnect(self._on_paint)
             self.labels.events.data.disconnect(self._on_data)
+            self.labels.events.set_data.disconnect(self._on_shown)
         self.labels, self.marks, self.census = labels, Marks(), None
         self.verdicts = None
         if labels is not None:
             labels.events.paint.connect(self._on_paint)
             labels.events.data.connect(self._on_data)
+            labels.events.set_data.connect(self._on_shown)
             self._on_data()
 
     @timed
@@ -94,6 +96,11 @@ class Choices:
         """The layer got another array: count anew. Marks of slices stay."""
         self.edits += 1
         self.census = None if self.labels.multiscale else Census(self.labels.data)
+
+    @timed
+    def _on_shown(self, event: Any) -> None:
+        """Redrawn, perhaps because something was undone."""
+        self.marks.follow(self.labels)
 
     @timed
     def _on_paint(self, event: Any) -> None:

@@ -90,7 +90,7 @@ class Opened:
         self.autosave = Autosave(
             self.labels,
             store,
-            lambda: SliceMarks.of(self.marks.planes, self.marks.cleared),
+            self._slice_marks,
             background,
             reopen,
             self._shown,
@@ -98,6 +98,10 @@ class Opened:
         )
         self.autosave.check_all()
         return self.autosave
+
+    def _slice_marks(self) -> SliceMarks:
+        self.marks.follow(self.labels)
+        return SliceMarks.of(self.marks.planes, self.marks.cleared)
 
     def _shown(self) -> int | None:
         grid = _Grid(tuple(self.labels.data.shape), lay.look_of(self.labels))
@@ -137,9 +141,9 @@ class Opened:
         what = f"Slice {index}" if labels.ndim > 2 else "The image"
         self.choices.edits += 1
         if self.marks.has(axis, index):
-            self.marks.clear(axis, index)
+            self.marks.decide(axis, index, labelled=False)
             return f"{what} no longer counts as labelled."
-        self.marks.set(axis, index)
+        self.marks.decide(axis, index, labelled=True)
         return f"{what} counts as fully labelled: what is unpainted in it is background."
 
     def close(self, seconds: float) -> bool:

@@ -236,10 +236,10 @@ class Review(Findings):
             changed = self.edits.write(where, self.choices.background_value, []) if len(places[0]) else 0
             self._say(f"Slice {index}: {changed} pixels are background now.")
         elif marks.has(0, index):
-            marks.clear(0, index)
+            marks.decide(0, index, labelled=False)
             self._say(f"Slice {index} does not count as labelled any more.")
         else:
-            marks.set(0, index)
+            marks.decide(0, index, labelled=True)
             self._say(f"Slice {index} counts as fully labelled.")
         self._touch([index])
         self.choices.changed.emit()

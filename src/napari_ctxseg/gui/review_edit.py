@@ -128,7 +128,7 @@ class Edits:
             else:
                 changed = len(layer._undo_history[-1][-1][1])
         # The stroke's event has marked slices in the plane on screen; a review goes by slices along axis 0.
-        marks.planes, marks.cleared = before.copy().planes, {*before.cleared}
+        marks.restore(before)
         for index in slices:
             marks.set(0, index)
         marked = frozenset((0, index) for index in slices if not before.has(0, index))

@@ -12,6 +12,7 @@ import numpy as np
 from napari_ctxseg import io
 from napari_ctxseg.errors import InputError
 from napari_ctxseg.project import roots, sources
+from napari_ctxseg.project.leftovers import remove_unlisted, set_aside
 from napari_ctxseg.project.marks import SliceMarks
 from napari_ctxseg.project.schema import ImageEntry, Role, safe_name
 from napari_ctxseg.project.split import with_groups
@@ -76,15 +77,22 @@ def add_images(
     at = None if copy else _root_for(project, every, root)
     made: list[ImageEntry] = []
     roles: dict[str, Role] = {}
-    for number, new in enumerate(images):
-        entry = _entry(project, new, made, at)
-        if new.labels is not None:
-            _import_file(project, entry, new)
-        if new.role is not None:
-            roles[entry.group] = new.role
-        made.append(entry)
-        show(number + 1)
-    _add(project, made, roles)
+    names: list[str] = []
+    try:
+        for number, new in enumerate(images):
+            names.append(_free_name(project, new, names))
+            set_aside(project.path, names[-1])
+            entry = _entry(project, new, names[-1], at)
+            if new.labels is not None:
+                _import_file(project, entry, new)
+            if new.role is not None:
+                roles[entry.group] = new.role
+            made.append(entry)
+            show(number + 1)
+        _add(project, made, roles)
+    except BaseException:
+        remove_unlisted(project.path, [name for name in names if name not in project.names])
+        raise
     if at is not None:
         project.roots[at[0]] = at[1]
         roots.remember(project.spec.id, project.roots)
@@ -101,6 +109,7 @@ def add_array(project: Project, image: Image, name: str, group: str | None = Non
     """
     project.check_writable()
     own = safe_name(name, project.names)
+    set_aside(project.path, own)
     files, place = sources.stored_array(project.path, own, image)
     shape, axes = image.spatial_shape, image.spatial_axes
     entry = ImageEntry(name=own, group=group or own, files=tuple(files), shape=shape, axes=axes, place=place)
@@ -150,13 +159,14 @@ def _import_file(project: Project, entry: ImageEntry, new: NewImage) -> None:
     _take_over(project.labels_of(entry), values, project.spec.policy == "masks")
 
 
-def _entry(
-    project: Project, new: NewImage, made: Sequence[ImageEntry], at: tuple[str, Path] | None
-) -> ImageEntry:
-    taken = [*project.names, *(entry.name for entry in made)]
+def _free_name(project: Project, new: NewImage, others: Sequence[str]) -> str:
+    taken = [*project.names, *others]
     if new.name is not None and new.name.casefold() in {t.casefold() for t in taken}:
         raise InputError(new.name, "is the name of an image of this project already", "Choose another name")
-    name = safe_name(new.name or io.stem_of(new.files[0]), taken)
+    return safe_name(new.name or io.stem_of(new.files[0]), taken)
+
+
+def _entry(project: Project, new: NewImage, name: str, at: tuple[str, Path] | None) -> ImageEntry:
     image = sources.read_image(new.files, name, new.fourth)
     beside = sources.companions(new.files)
     every = [*new.files, *beside]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_ctxseg.atomic import file_error, write_bytes_atomic
 from napari_ctxseg.errors import FileError, InputError
+from napari_ctxseg.project.leftovers import set_aside
 from napari_ctxseg.project.marks import SliceMarks
 from napari_ctxseg.project.places import LABELS
 from napari_ctxseg.project.predictions import PREDICTIONS, find_predictions
@@ -58,6 +59,7 @@ def merge(into: Project, other: Project) -> list[str]:
     new = _compared(into.spec, other.spec)
     notes = [f"image {entry.name}: added" for entry in new]
     for entry in new:
+        set_aside(into.path, entry.name)
         source = other.path / "images" / entry.name
         if source.is_dir():
             _copy(source, into.path / "images" / entry.name)
