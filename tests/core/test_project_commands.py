@@ -18,6 +18,7 @@ from napari_ctxseg.cli import app
 from napari_ctxseg.commands.project_runs import _start
 from napari_ctxseg.config import from_yaml
 from napari_ctxseg.errors import InputError
+from napari_ctxseg.image import image_from_array
 from napari_ctxseg.project import (
     LabelStore,
     NewImage,
@@ -310,6 +311,34 @@ def test_what_the_project_says_cannot_be_said_again(files: Path, tmp_path: Path)
     assert "no unfinished run" in ctxseg("train", folder, "--resume", code=1)
 
 
+def test_label_values_that_are_no_class_are_told(files: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "p.ctxseg"
+    first = ("--images", files / "images" / "P0_1.tif", "--labels", files / "labels")
+    made = json.loads(ctxseg("project", "create", folder, *first, "--classes", "blob=3", "--json"))
+    said = "no class has the label value 7; pixels with it count as background"
+    assert made["notes"] == [f"P0_1: {said}"]
+    second = ("--images", files / "images" / "P1_1.tif", "--labels", files / "labels")
+    assert f"! P1_1: {said}" in ctxseg("project", "add", folder, *second)
+
+
+def test_a_slice_that_is_none_is_refused(files: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "p.ctxseg"
+    ctxseg(
+        "project",
+        "create",
+        folder,
+        "--images",
+        files / "images",
+        "--labels",
+        files / "labels",
+        "--classes",
+        "blob=7",
+    )
+    restore = ("project", "restore", folder, "--image", "P0_1", "--slice")
+    assert "P0_1: has no slice 99. Its slices are 0 to 0" in ctxseg(*restore, "99", code=1)
+    assert "has no slice 99" in ctxseg(*restore, "99", "--generation", "1", code=1)
+
+
 def test_regions_at_the_command_line(files: Path, tmp_path: Path) -> None:
     folder = tmp_path / "p.ctxseg"
     ctxseg(
@@ -361,6 +390,27 @@ def test_patients_are_shown_and_named_at_the_command_line(files: Path, tmp_path:
         assert [image.group for image in project.spec.images] == project.names
     assert "matches no image" in ctxseg("project", "patients", folder, "--group", "Q", code=1)
     assert "IMAGE=PATIENT" in ctxseg("project", "patients", folder, "--set", "P4_1", code=1)
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_a_mark_that_was_taken_away_in_one_copy_is_taken_away(tmp_path: Path, here: bool) -> None:
+    """The mark that was changed last counts, as with pixels."""
+    shape = (5, 12, 14)
+    with Project.create(tmp_path / "a.ctxseg", classes={"x": 1}) as project:
+        project.add_array(image_from_array(np.zeros(shape, np.float32), "zyx"), "v")
+        project.labels("v").save(np.ones(shape, np.uint8), range(5), SliceMarks.of({0: range(5)}), now=1000.0)
+    shutil.copytree(tmp_path / "a.ctxseg", tmp_path / "b.ctxseg")
+    changed = tmp_path / ("a.ctxseg" if here else "b.ctxseg")
+    with Project.open(changed) as project:
+        store = project.labels("v")
+        store.save(store.read(), [], SliceMarks.of({0: [0, 1, 3, 4]}, [(0, 2)]), now=2000.0)
+    with Project.open(tmp_path / "a.ctxseg") as a, Project.open(tmp_path / "b.ctxseg", read_only=True) as b:
+        notes = merge(a, b)
+        marks = a.labels("v").marks
+        assert marks.labelled == {0: (0, 1, 3, 4)}
+        assert marks.cleared == {(0, 2)}
+        assert notes == ([] if here else ["v: marks of 1 slices taken over"])
+        assert merge(a, b) == [], "and again is nothing"
 
 
 def test_patients_that_differ_between_copies_are_told(copies: tuple[Project, Project]) -> None:

@@ -168,6 +168,45 @@ def test_regions_of_the_project_are_trained_on(bench, path):
     assert (data.regions, len(data.classes)) == ({}, 3)
 
 
+def elsewhere(path, name, config, *, finished=True):
+    """A run that another program has put into the project's folder."""
+    out = path / "runs" / name
+    out.mkdir(parents=True)
+    (out / "config.yaml").write_text(to_yaml(config))
+    (out / "environment.json").write_text("{}")
+    (out / "model.safetensors").write_bytes(b"weights")
+    record = {
+        "type": "RunFinished", "run": name, "step": 10, "steps": 10, "stopped": False, "best_step": 10, "dice": 0.5,
+        "skipped": 0, "seconds": 1.0,
+    }  # fmt: skip
+    (out / "events.jsonl").write_text(json.dumps(record) + "\n" if finished else "")
+    return out
+
+
+def test_training_goes_on_from_the_last_model_wherever_it_was_made(bench, path):
+    session, config = bench.session, bench.session.config
+    assert session.last_run is None
+    first = elsewhere(path, "0001-ce-aaaaaa", config)
+    bench.settle()
+    assert session.last_run == first
+    second = elsewhere(path, "0002-ce-bbbbbb", config)
+    elsewhere(path, "0003-ce-cccccc", config, finished=False)
+    bench.settle()
+    assert session.last_run == second, "one that is still going on is not taken"
+    session.use_run(first)
+    third = elsewhere(path, "0004-ce-dddddd", config)
+    bench.settle()
+    assert session.last_run == first, "what the person has chosen stays"
+    session.use_run(third)
+    bench.paint()
+    assert session.train_problem() == ""
+    (third / "model.safetensors").unlink()
+    bench.settle()
+    assert "model of 0004-ce-dddddd is gone" in session.train_problem()
+    session.from_scratch = True
+    assert session.train_problem() == ""
+
+
 def test_methods_for_several_patients_are_offered(bench):
     assert bench.session.facts().patients == 3, "p0 is open; p1 and p2 are labelled; p3 is for testing"
     refine = {"folds": 2}

@@ -92,16 +92,17 @@ def create(
         name=found.name if found else "",
         split=split,
     )
+    notes = list(found.notes) if found else []
     with project:
         try:
             if found is not None:
-                project.add_images(found.images, copy=copy, root=root, show=show)
+                project.add_images(found.images, copy=copy, root=root, show=show, tell=notes.append)
         except BaseException:
             project.close()
             if not there:
                 shutil.rmtree(path, ignore_errors=True)
             raise
-    return {**info(path), "notes": list(found.notes) if found else []}
+    return {**info(path), "notes": notes}
 
 
 def add(
@@ -112,8 +113,8 @@ def add(
     root: tuple[str, Path] | None,
     roots: Mapping[str, Path],
     show: Callable[[float], None],
-) -> list[str]:
-    """Add images to a project; returns their names.
+) -> tuple[list[str], list[str]]:
+    """Add images to a project; returns their names, and sentences.
 
     Raises
     ------
@@ -130,10 +131,11 @@ def add(
                 f"has the policy {project.spec.policy}; these labels need {found.policy}",
                 "Make a project of its own",
             )
-        return [
-            entry.name
-            for entry in project.add_images(_fitting(found, project), copy=copy, root=root, show=show)
-        ]
+        notes: list[str] = []
+        made = project.add_images(
+            _fitting(found, project), copy=copy, root=root, show=show, tell=notes.append
+        )
+        return [entry.name for entry in made], notes
 
 
 def _fitting(found: Import, project: Project) -> Sequence[NewImage]:
@@ -229,6 +231,11 @@ def restored(path: Path, image: str | None, generation: int | None, slices: Sequ
         if generation is None and not slices:
             return f"{image}: {repair(project.labels_path(image))}"
         store = project.labels(image)
+        strange = [index for index in slices if index >= len(store.grid)]
+        if strange:
+            raise InputError(
+                image, f"has no slice {strange[0]}", f"Its slices are 0 to {len(store.grid) - 1}"
+            )
         if generation is not None:
             done = store.restore(generation, slices or None)
             return f"{image}: {len(done.chunks)} slices as in generation {generation}"

@@ -103,8 +103,15 @@ def add(
         if found is None:
             raise InputError("add", "needs images", "Give --images or --dataset")
         with report.progress("adding", len(found.images), as_json=json_) as show:
-            names = command.add(folder, found, copy=copy, root=command.parse_root(root), roots={}, show=show)
-        report.print_json({"added": names}) if json_ else report.print_line(f"added {len(names)} images")
+            names, notes = command.add(
+                folder, found, copy=copy, root=command.parse_root(root), roots={}, show=show
+            )
+        if json_:
+            report.print_json({"added": names, "notes": notes})
+            return
+        report.print_line(f"added {len(names)} images")
+        for note in notes:
+            report.print_line(f"! {note}")
 
 
 @app.command()

@@ -39,7 +39,7 @@ from napari_ctxseg.project import (
 from napari_ctxseg.project.snapshot import annotation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -102,6 +102,8 @@ class ProjectTraining(ProjectResults):
         self._opened: Any = None
         self._training: _Training | None = None
         self._own: set[str] = set()
+        self._models: set[str] = set()  # runs that have had a model
+        self._gone: set[str] = set()  # and have it no longer
         self._looking = self._closed = False
         self._looked = 0.0
         workspace.changed.connect(self._follow)
@@ -145,7 +147,12 @@ class ProjectTraining(ProjectResults):
 
     def problem(self) -> str:
         """See `napari_ctxseg.gui.jobs.Host`."""
-        opened = self.workspace.opened
+        opened, last = self.workspace.opened, self.session.last_run
+        if last is not None and not self.session.from_scratch and last.name in self._gone:
+            return (
+                f"The model of {last.name} is gone: take another run with Use this model in the tab Project, or tick "
+                "Start from scratch."
+            )
         if opened is None or opened.labels is not self.session.labels:
             return "These labels are not the project's: open one of its images, or add this one."
         if opened.autosave is not None and opened.autosave.state == "failed":
@@ -318,6 +325,18 @@ class ProjectTraining(ProjectResults):
         if self._project is not None and not self._looking and now - self._looked > LOOK:
             self._look(now)
 
+    def _go_on_with(self, before: Sequence[RunEntry]) -> None:
+        """Train and predict with the last model, also if it was trained elsewhere; a model that was chosen stays."""
+        there = {run.name for run in self.runs if run.has_model}
+        self._gone, self._models = (self._gone | self._models) - there, self._models | there
+        session, newest, newest_before = self.session, _last_model(self.runs), _last_model(before)
+        if session.phase != "idle" or newest is None or newest.name in self._own:
+            return
+        if newest_before is not None and newest.name <= newest_before.name:
+            return
+        if session.last_run in (None, newest_before):
+            session.last_run = newest
+
     def look(self) -> None:
         """Look at the folder now."""
         self._look(time.monotonic())
@@ -344,6 +363,7 @@ class ProjectTraining(ProjectResults):
                 return
             before = self.rounds, self.notes, self.runs, self.rows
             self.rounds, self.notes, self.runs, self.rows, events = seen
+            self._go_on_with(before[2])
             if events and self.session.phase == "idle":
                 show_elsewhere(self.session, watcher.run, events)
             if (self.rounds, self.notes, self.runs, self.rows) != before:
@@ -354,6 +374,11 @@ class ProjectTraining(ProjectResults):
             self._looking = False  # a drive that is away; the labels' own line says it
 
         self._background(work, done, failed)
+
+
+def _last_model(runs: Sequence[RunEntry]) -> Path | None:
+    usable = [run for run in runs if run.has_model and run.finished]
+    return usable[-1].path if usable else None
 
 
 def _cases(project: Project, here: Case) -> list[Case]:

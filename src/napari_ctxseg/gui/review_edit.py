@@ -79,7 +79,9 @@ class Edits:
             )
         if not layer.editable:
             raise InputError(
-                layer.name, "cannot be edited as it is shown now", "Unlock it, or leave the volume view"
+                layer.name,
+                "cannot be edited as it is shown now",
+                "Leave the volume view; a layer of a project that is open for reading only stays locked",
             )
         if layer._block_history:  # what we write would become part of the stroke
             raise InputError(layer.name, "is being painted on", "Let go of the mouse first")

@@ -50,6 +50,7 @@ def add_images(
     copy: bool | None = None,
     root: tuple[str, Path] | None = None,
     show: Callable[[float], None] = lambda done: None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> list[ImageEntry]:
     """Add images and their labels. All are read once, so that a damaged one is refused now.
 
@@ -64,6 +65,8 @@ def add_images(
         folder.
     show : callable
         Told how many are done.
+    tell : callable
+        Told what a person should know, a sentence each: label values that are no class.
 
     Raises
     ------
@@ -84,7 +87,7 @@ def add_images(
             set_aside(project.path, names[-1])
             entry = _entry(project, new, names[-1], at)
             if new.labels is not None:
-                _import_file(project, entry, new)
+                _import_file(project, entry, new, tell)
             if new.role is not None:
                 roles[entry.group] = new.role
             made.append(entry)
@@ -145,7 +148,7 @@ def _take_over(store: LabelStore, labels: NDArray[Any], complete: bool) -> None:
     store.save(labels, range(len(store.grid)), SliceMarks.of({0: range(count)}) if complete else None)
 
 
-def _import_file(project: Project, entry: ImageEntry, new: NewImage) -> None:
+def _import_file(project: Project, entry: ImageEntry, new: NewImage, tell: Callable[[str], None]) -> None:
     """Labels of an image that is not on the list yet: a kill before it is leaves files that nothing refers to."""
     assert new.labels is not None
     found = io.read_labels(new.labels)
@@ -156,7 +159,17 @@ def _import_file(project: Project, entry: ImageEntry, new: NewImage) -> None:
         )  # fmt: skip
     values = (found.array > 0).astype(np.uint8) if new.foreground else found.array
     values = _mapped(values, new.values) if new.values else values
-    _take_over(project.labels_of(entry), values, project.spec.policy == "masks")
+    spec = project.spec
+    known = {
+        0,
+        spec.background,
+        *(c.value for c in spec.classes),
+        *(v for r in spec.regions.values() for v in r),
+    }
+    if strange := sorted(set(np.unique(values).tolist()) - known):
+        shown = ", ".join(map(str, strange[:8])) + (" ..." if len(strange) > 8 else "")
+        tell(f"{entry.name}: no class has the label value {shown}; pixels with it count as background")
+    _take_over(project.labels_of(entry), values, spec.policy == "masks")
 
 
 def _free_name(project: Project, new: NewImage, others: Sequence[str]) -> str:

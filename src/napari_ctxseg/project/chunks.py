@@ -119,7 +119,7 @@ def open_array(path: Path, *, read_only: bool) -> zarr.Array[Any]:
         raise FileError(
             path / META,
             f"is damaged ({type(error).__name__})",
-            "Take an earlier state: `ctxseg project restore`",
+            f"Take an earlier state: `ctxseg project restore PROJECT --image {path.name.removesuffix('.zarr')}`",
         ) from error
     if array.dtype.kind != "u" or not 2 <= array.ndim <= 3:
         raise FileError(

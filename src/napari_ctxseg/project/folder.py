@@ -299,9 +299,10 @@ class Project:
         copy: bool | None = None,
         root: tuple[str, Path] | None = None,
         show: Callable[[float], None] = lambda done: None,
+        tell: Callable[[str], None] = lambda text: None,
     ) -> list[ImageEntry]:
         """Add images and their labels, see `napari_ctxseg.project.adding.add_images`."""
-        return adding.add_images(self, images, copy=copy, root=root, show=show)
+        return adding.add_images(self, images, copy=copy, root=root, show=show, tell=tell)
 
     def add_array(self, image: Image, name: str, group: str | None = None) -> ImageEntry:
         """Add an image that has no file, such as a layer's data, see `napari_ctxseg.project.adding.add_array`."""

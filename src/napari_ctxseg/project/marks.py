@@ -44,6 +44,15 @@ class SliceMarks:
         pairs = frozenset((int(axis), int(index)) for axis, index in cleared)
         return cls({axis: found for axis, found in kept.items() if found}, pairs)
 
+    def differing(self, other: SliceMarks) -> set[int]:
+        """Slices along the first axis of which the two say different things."""
+        mine, theirs = (
+            {(index, True) for index in marks.labelled.get(0, ())}
+            | {(index, False) for axis, index in marks.cleared if axis == 0}
+            for marks in (self, other)
+        )
+        return {index for index, _ in mine ^ theirs}
+
     def record(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
@@ -104,12 +113,22 @@ def counted(
 
 @dataclass(frozen=True)
 class State:
-    """What is kept beside an array of labels: marks, and when each chunk was written (seconds since 1970)."""
+    """What is kept beside an array of labels.
+
+    Parameters
+    ----------
+    marks : SliceMarks
+    stamps : dict of int to float
+        When each chunk was written, seconds since 1970.
+    marked : dict of int to float
+        When the mark of a slice along the first axis was last set or taken away.
+    """
 
     shape: tuple[int, ...]
     dtype: str
     marks: SliceMarks
     stamps: dict[int, float]
+    marked: dict[int, float] = field(default_factory=dict)
 
 
 def write_state(folder: Path, state: State) -> None:
@@ -126,6 +145,7 @@ def write_state(folder: Path, state: State) -> None:
         "dtype": state.dtype,
         "marks": state.marks.record(),
         "written": {str(index): round(stamp, 3) for index, stamp in sorted(state.stamps.items())},
+        "marked": {str(index): round(stamp, 3) for index, stamp in sorted(state.marked.items())},
     }
     write_bytes_atomic(folder / STATE, json.dumps(record).encode())
 
@@ -155,6 +175,7 @@ def read_state(folder: Path, shape: tuple[int, ...], dtype: str | None, count: i
             raise ValueError("it is of another array")
         marks = SliceMarks.parse(record["marks"], shape)
         stamps = {int(index): float(stamp) for index, stamp in record["written"].items()}
+        marked = {int(index): float(stamp) for index, stamp in record.get("marked", {}).items()}
         if any(not 0 <= index < count for index in stamps):
             raise ValueError("it names chunks that cannot be")
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -163,4 +184,4 @@ def read_state(folder: Path, shape: tuple[int, ...], dtype: str | None, count: i
             f"is missing, damaged, or does not fit the labels ({error})",
             "Take the last good one: `ctxseg project restore PROJECT --image NAME`",
         ) from error
-    return State(shape, str(record["dtype"]), marks, stamps)
+    return State(shape, str(record["dtype"]), marks, stamps, marked)

@@ -154,7 +154,9 @@ def _merge_labels(into: Project, other: Project, entry: ImageEntry) -> list[str]
     marks = _merged_marks(mine, theirs)
     if not differ:
         if marks != mine.marks:
+            count = len(marks.differing(mine.marks))
             mine.save(_View(mine), [], marks)
+            return [f"{entry.name}: marks of {count} slices taken over"]
         return []
     lost = [i for i in differ if mine.stamp(i) >= theirs.stamp(i)]
     if lost == differ and _kept_already(mine, theirs, differ):
@@ -220,9 +222,9 @@ def _merged_marks(mine: LabelStore, theirs: LabelStore) -> SliceMarks:
 
 
 def _written(store: LabelStore, index: int) -> float:
-    """When a slice was last written; the mark of a 2-D image is that of all of its tiles."""
+    """When a slice was last written or marked; the mark of a 2-D image is that of all of its tiles."""
     chunks = [index] if len(store.shape) > 2 else range(len(store.grid))
-    return max(store.stamp(chunk) for chunk in chunks)
+    return max(store.marked_at(index), *(store.stamp(chunk) for chunk in chunks))
 
 
 # ---------------------------------------------------------------- files

@@ -38,7 +38,7 @@ class LabelStore:
         self.history = History(history_of(path))
         self._array = array
         self.grid = Grid(tuple(array.shape), tuple(array.chunks))
-        self._marks, self._stamps = SliceMarks(), dict[int, float]()
+        self._marks, self._stamps, self._marked = SliceMarks(), dict[int, float](), dict[int, float]()
         self._current: Generation | None = None
 
     @classmethod
@@ -97,7 +97,7 @@ class LabelStore:
             History(history_of(path)).sweep()
         store = cls(path, chunks.open_array(path, read_only=read_only), read_only=read_only)
         state = read_state(path, store.shape, str(store.dtype), len(store.grid))
-        store._marks, store._stamps = state.marks, state.stamps
+        store._marks, store._stamps, store._marked = state.marks, state.stamps, state.marked
         return store
 
     # ---- reading
@@ -116,6 +116,10 @@ class LabelStore:
     def marks(self) -> SliceMarks:
         """Slices that count as labelled, as they were saved."""
         return self._marks
+
+    def marked_at(self, index: int) -> float:
+        """When the mark of a slice along the first axis was last changed, seconds since 1970; 0 where never."""
+        return self._marked.get(index, 0.0)
 
     @property
     def written(self) -> list[int]:
@@ -143,7 +147,10 @@ class LabelStore:
             name = chunks.chunk_name(self.grid, index)
             remedy = f"There is no earlier state of it: clear {name}, or take the folder from a backup"
             if good:
-                remedy = f"Take {name} of generation {good[0].number}: `ctxseg project restore`"
+                remedy = (
+                    f"Take {name} of generation {good[0].number}: `ctxseg project restore PROJECT --image "
+                    f"{self.path.name.removesuffix('.zarr')} --slice {index}`"
+                )
             raise DamagedChunkError(self.path, index, error.reason, remedy) from error
 
     def read_slice(self, index: int) -> NDArray[Any]:
@@ -226,6 +233,7 @@ class LabelStore:
             raise InputError(self.path, f"has the chunks 0 to {len(self.grid) - 1}, not {wanted}", "")
         self._write(((i, np.asarray(labels[self.grid.box(i)])) for i in wanted), len(wanted), now)
         if marks is not None:
+            self._marked |= dict.fromkeys(marks.differing(self._marks), now)
             self._marks = marks
         if wanted or marks is not None:
             self._write_state()
@@ -349,15 +357,18 @@ class LabelStore:
         self._check_writable()
         if number not in {g.number for g in self.generations()}:
             raise InputError(
-                self.path, f"has no generation {number}", "See `ctxseg project info --generations`"
+                self.path, f"has no generation {number}", "`ctxseg project info PROJECT --json` lists them"
             )
         changed = self.history.changed(number, self.grid) if indices is None else sorted(set(indices))
+        if changed and not 0 <= changed[0] <= changed[-1] < len(self.grid):
+            raise InputError(self.path, f"has the slices 0 to {len(self.grid) - 1}, not {changed}", "")
         for index in changed:
             self.read_generation(number, index)  # all of it, before anything is changed
         marks = self._marks if indices is not None else self.state_of(number).marks
         now = time.time()
         self._current = self.history.begin(self.path, now, f"before generation {number} was restored")
         self._write(((i, self.read_generation(number, i)) for i in changed), len(changed), now)
+        self._marked |= dict.fromkeys(marks.differing(self._marks), now)
         self._marks = marks
         self._write_state()
         self.history.thin()
@@ -390,5 +401,5 @@ class LabelStore:
             )
 
     def _write_state(self, folder: Path | None = None, dtype: Any = None) -> None:
-        state = State(self.shape, str(dtype or self.dtype), self._marks, self._stamps)
+        state = State(self.shape, str(dtype or self.dtype), self._marks, self._stamps, self._marked)
         write_state(folder or self.path, state)
