@@ -9,10 +9,14 @@ import pytest
 
 from napari_ctxseg.cases import Case
 from napari_ctxseg.config import RunConfig, parse_config
+from napari_ctxseg.events import StepEnd
 from napari_ctxseg.image import image_from_array
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from napari_ctxseg.events import Event
 
 
 def blob_case(name: str, shape: tuple[int, ...] = (40, 44), seed: int = 0, value: int = 1) -> Case:
@@ -47,3 +51,17 @@ def small_config() -> Callable[..., RunConfig]:
         return parse_config({**values, **sections})
 
     return build
+
+
+def fit_until(count: int, config: RunConfig, cases: Sequence[Case], out: Path, **options: Any) -> list[Event]:
+    """Train, and ask to stop once so many steps are done; gives the events."""
+    from napari_ctxseg.training import fit
+
+    events: list[Event] = []
+
+    def enough() -> bool:
+        return sum(isinstance(event, StepEnd) for event in events) >= count
+
+    for event in fit(config, cases, out, stop=enough, **options):
+        events.append(event)
+    return events

@@ -17,7 +17,7 @@ from napari_ctxseg.training.adversarial import AdversarialTrainer, Watch
 from napari_ctxseg.training.methods import make_trainer
 from napari_ctxseg.training.plan import make_plan, resolve_device
 from napari_ctxseg.training.supervised import Trainer
-from tests.core.conftest import blob_case
+from tests.core.conftest import blob_case, fit_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -193,8 +193,7 @@ def test_without_weight_there_is_no_discriminator(cases: list[Case], tmp_path: P
 def test_a_resumed_run_equals_the_uninterrupted_one(name: str, cases: list[Case], tmp_path: Path) -> None:
     config = build(METHODS[name], budget={"steps": 5, "val_every": 5})
     list(fit(config, cases, tmp_path / "whole"))
-    asked = iter([False] * 2 + [True] * 9)
-    list(fit(config, cases, tmp_path / "cut", stop=lambda: next(asked)))
+    fit_until(2, config, cases, tmp_path / "cut")
     list(fit(config, cases, tmp_path / "cut", resume=True))
     a, _ = checkpoint.load_tensors(tmp_path / "whole/state/00000005.safetensors")
     b, _ = checkpoint.load_tensors(tmp_path / "cut/state/00000005.safetensors")

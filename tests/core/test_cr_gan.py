@@ -19,7 +19,7 @@ from napari_ctxseg.inference import load_model, predict
 from napari_ctxseg.training import checkpoint, cr_gan, fit, refine
 from napari_ctxseg.training.plan import make_plan, resolve_device
 from napari_ctxseg.training.stages import budgets, deal
-from tests.core.conftest import blob_case
+from tests.core.conftest import blob_case, fit_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -190,8 +190,7 @@ def test_stopped_in_any_stage_and_resumed(
     stop_at: int, done: tuple[Path, list[Case], list[Any]], tmp_path: Path
 ) -> None:
     whole, cases, _ = done
-    asked = iter([False] * (stop_at - 1))
-    events = list(fit(build(), cases, tmp_path / "r", stop=lambda: next(asked, True)))
+    events = fit_until(stop_at, build(), cases, tmp_path / "r")
     (finished,) = [e for e in events if isinstance(e, RunFinished)]
     assert finished.stopped
     assert finished.step <= stop_at

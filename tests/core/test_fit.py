@@ -26,7 +26,7 @@ from napari_ctxseg.events import (
 from napari_ctxseg.image import image_from_array
 from napari_ctxseg.training import checkpoint, fit, supervised
 from napari_ctxseg.training.run import RunFolder
-from tests.core.conftest import blob_case
+from tests.core.conftest import blob_case, fit_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -74,7 +74,9 @@ def test_the_best_validation_is_kept(
     blobs: list[Case], small_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = iter([0.2, 0.9, 0.4])
-    monkeypatch.setattr(supervised.Trainer, "validate", lambda self: ({"class 1": (s := next(scores))}, s))
+    monkeypatch.setattr(
+        supervised.Trainer, "validate", lambda self, stop: ({"class 1": (s := next(scores))}, s)
+    )
     events = run(small_config(budget={"steps": 9, "val_every": 3}), blobs, tmp_path / "r")
     assert of(events, RunFinished)[0].best_step == 6
     assert checkpoint.load_tensors(tmp_path / "r" / "model.safetensors")[1]["step"] == 6
@@ -84,7 +86,9 @@ def test_the_end_is_kept_when_an_earlier_validation_was_better_by_noise_only(
     blobs: list[Case], small_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = iter([0.2, 0.91, 0.9])
-    monkeypatch.setattr(supervised.Trainer, "validate", lambda self: ({"class 1": (s := next(scores))}, s))
+    monkeypatch.setattr(
+        supervised.Trainer, "validate", lambda self, stop: ({"class 1": (s := next(scores))}, s)
+    )
     events = run(small_config(budget={"steps": 9, "val_every": 3}), blobs, tmp_path / "r")
     assert (of(events, RunFinished)[0].best_step, of(events, RunFinished)[0].dice) == (9, 0.9)
     assert checkpoint.load_tensors(tmp_path / "r" / "model.safetensors")[1]["step"] == 9
@@ -114,8 +118,7 @@ def test_a_stopped_and_resumed_run_equals_the_uninterrupted_one(
 ) -> None:
     config = small_config()
     run(config, blobs, tmp_path / "whole")
-    asked = iter([False] * stop_at + [True] * 99)
-    events = run(config, blobs, tmp_path / "cut", stop=lambda: next(asked))
+    events = fit_until(stop_at, config, blobs, tmp_path / "cut")
     (finished,) = of(events, RunFinished)
     assert finished.stopped
     assert finished.step == stop_at
@@ -137,9 +140,45 @@ def test_a_stop_at_a_validation_step_loses_no_validation(
 ) -> None:
     config = small_config(budget={"steps": 6, "val_every": 2})
     whole = run(config, blobs, tmp_path / "whole")
-    asked = iter([False] * 4 + [True] * 99)
-    cut = run(config, blobs, tmp_path / "cut", stop=lambda: next(asked))
+    cut = fit_until(4, config, blobs, tmp_path / "cut")
     assert of(cut, RunFinished)[0].step == 4
+    cut += run(config, blobs, tmp_path / "cut", resume=True)
+    assert of(cut, EpochEnd) == of(whole, EpochEnd)
+    assert (tmp_path / "whole/model.safetensors").read_bytes() == (
+        tmp_path / "cut/model.safetensors"
+    ).read_bytes()
+
+
+@pytest.mark.parametrize("at", [2, 4, 6])
+def test_a_stop_within_a_validation_is_heard_and_the_validation_owed(
+    at: int,
+    blobs: list[Case],
+    small_config: Callable[..., RunConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At step 6, the last one, too: a validation of large volumes takes minutes."""
+    config = small_config(budget={"steps": 6, "val_every": 2})
+    whole = run(config, blobs, tmp_path / "whole")
+    asked: list[int] = []
+    real = supervised.segment
+
+    def segment(*arguments: Any) -> Any:
+        *rest, stop = arguments
+        if step[-1] == at:
+            asked.append(1)  # the person presses Stop while an image is looked at
+        return real(*rest, stop)
+
+    step = [0]
+    monkeypatch.setattr(supervised, "segment", segment)
+    cut = []
+    for event in fit(config, blobs, tmp_path / "cut", stop=lambda: bool(asked)):
+        cut.append(event)
+        step.append(event.step if isinstance(event, StepEnd) else step[-1])
+    (finished,) = of(cut, RunFinished)
+    assert (finished.stopped, finished.step) == (True, at)
+    assert len(asked) == 1
+    monkeypatch.setattr(supervised, "segment", real)
     cut += run(config, blobs, tmp_path / "cut", resume=True)
     assert of(cut, EpochEnd) == of(whole, EpochEnd)
     assert (tmp_path / "whole/model.safetensors").read_bytes() == (
@@ -173,8 +212,7 @@ def test_a_damaged_state_falls_back_to_the_one_before(
     blobs: list[Case], small_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("napari_ctxseg.training.loop.SAVE_EVERY", -1.0)
-    asked = iter([False] * 4 + [True] * 99)
-    run(small_config(), blobs, tmp_path / "r", stop=lambda: next(asked))
+    fit_until(4, small_config(), blobs, tmp_path / "r")
     states = sorted((tmp_path / "r/state").iterdir())
     assert [p.stem for p in states] == ["00000003", "00000004"]
     states[-1].write_bytes(states[-1].read_bytes()[:-40])
@@ -190,8 +228,7 @@ def test_a_damaged_state_falls_back_to_the_one_before(
 def test_resume_refuses_changed_labels(
     blobs: list[Case], small_config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
-    asked = iter([True] * 99)
-    run(small_config(), blobs, tmp_path / "r", stop=lambda: next(asked))
+    fit_until(0, small_config(), blobs, tmp_path / "r")
     other = [blob_case("blob0", seed=77), *blobs[1:]]
     with pytest.raises(InputError, match="changed since"):
         run(small_config(), other, tmp_path / "r", resume=True)
@@ -216,8 +253,7 @@ def test_minutes_become_steps(
 def test_a_stop_while_minutes_are_measured_can_be_resumed(
     blobs: list[Case], small_config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
-    asked = iter([False] * 4 + [True] * 9)
-    events = run(small_config(budget={"minutes": 0.03}), blobs, tmp_path / "r", stop=lambda: next(asked))
+    events = fit_until(5, small_config(budget={"minutes": 0.03}), blobs, tmp_path / "r")
     (finished,) = of(events, RunFinished)
     assert (finished.stopped, finished.step) == (True, 5)
     again = run(small_config(), blobs, tmp_path / "r", resume=True)

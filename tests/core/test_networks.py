@@ -34,7 +34,7 @@ from napari_ctxseg.networks.sizes import OneSize
 from napari_ctxseg.networks.summary import summarise
 from napari_ctxseg.training import checkpoint, fit
 from napari_ctxseg.training.plan import make_plan
-from tests.core.conftest import blob_case
+from tests.core.conftest import blob_case, fit_until
 from tests.core.small_networks import small
 
 if TYPE_CHECKING:
@@ -440,8 +440,7 @@ def test_a_run_is_resumed_without_the_file_it_began_from(
     safetensors.torch.save_file(torchvision_like, path)
     network = {"kind": "resnet34_unet", "width": 8, "weights": str(path)}
     config = small_config(network=network, patch={"size": (64, 64), "batch": 2}, budget={"steps": 3})
-    asked = iter([False, True])
-    list(fit(config, blobs, tmp_path / "r", stop=lambda: next(asked)))
+    fit_until(1, config, blobs, tmp_path / "r")
     path.unlink()
     list(fit(config, blobs, tmp_path / "r", resume=True))
     assert checkpoint.load_state(tmp_path / "r/state")[1]["step"] == 3

@@ -24,6 +24,7 @@ from napari_ctxseg.networks.refinement import make_refinement
 from napari_ctxseg.training import fit, refine
 from napari_ctxseg.training.methods import make_trainer
 from napari_ctxseg.training.supervised import Trainer
+from tests.core.conftest import fit_until
 from tests.core.nested_regions import REGIONS, SMALL, build, nested, plan_of, wanted
 
 if TYPE_CHECKING:
@@ -219,8 +220,7 @@ def test_thresholds_are_fitted_on_masks_of_regions(tmp_path: Path) -> None:
 def test_a_resumed_run_equals_the_uninterrupted_one(method: str, cases: list[Case], tmp_path: Path) -> None:
     config = build(method=method, budget={"steps": 5, "val_every": 3})
     list(fit(config, cases, tmp_path / "whole"))
-    asked = iter([False] * 2)
-    list(fit(config, cases, tmp_path / "cut", stop=lambda: next(asked, True)))
+    fit_until(2, config, cases, tmp_path / "cut")
     list(fit(config, cases, tmp_path / "cut", resume=True))
     for name in ("model.safetensors", "state/00000005.safetensors"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()

@@ -18,7 +18,7 @@ from napari_ctxseg.inference import load_model, predict
 from napari_ctxseg.losses import make_loss
 from napari_ctxseg.maps import dilate_classes
 from napari_ctxseg.training import fit
-from tests.core.conftest import blob_case
+from tests.core.conftest import blob_case, fit_until
 from tests.core.test_adversarial import METHODS
 from tests.core.test_losses import KINDS, toy, with_holes
 
@@ -79,10 +79,7 @@ def test_fine_tuning_and_stop(tmp_path: Path) -> None:
     first = list(fit(config(60), cases, tmp_path / "first"))
     assert first[0].device.startswith("CUDA:")  # type: ignore[attr-defined]
     assert next(e for e in first if isinstance(e, RunStarted)).precision in ("bf16-mixed", "32-true")
-    asked = iter([False] * 8 + [True] * 9)  # once before the first step, then after each
-    tuned = list(
-        fit(config(60, init=str(tmp_path / "first")), cases, tmp_path / "tuned", stop=lambda: next(asked))
-    )
+    tuned = fit_until(8, config(60, init=str(tmp_path / "first")), cases, tmp_path / "tuned")
     (finished,) = [event for event in tuned if isinstance(event, RunFinished)]
     assert (finished.stopped, finished.step, finished.skipped) == (True, 8, 0)
     assert load_model(tmp_path / "tuned", DeviceConfig(accelerator="cuda")).device.type == "cuda"

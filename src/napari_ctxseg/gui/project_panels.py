@@ -148,14 +148,14 @@ class ImagePanel(QGroupBox):
         self.advice.setVisible(bool(self.advice.text()))
         project = workspace.project
         writable = project is not None and not project.read_only
-        for widget in (self.role, self.add, self.add_files, self.mark):
+        for widget in (self.add, self.add_files, self.mark):
             widget.setEnabled(writable and not workspace.doing)
         self.states.setEnabled(writable and workspace.opened is not None)
         problem = workspace.patients_problem()
         self.patients.setEnabled(not problem)
         self.patients.setToolTip(problem or PATIENTS_TIP)
-        read_only = project is not None and project.read_only
-        self.role.setToolTip(problem if read_only else ROLE_TIP)
+        self.role.setEnabled(not problem)
+        self.role.setToolTip(problem or ROLE_TIP)
         self._show_role()
 
     def _selected(self) -> int:

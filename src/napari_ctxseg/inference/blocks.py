@@ -146,13 +146,26 @@ def _shares(logits: Tensor, apart: int) -> Tensor:
     return torch.cat([torch.softmax(logits[:classes], dim=0), torch.sigmoid(logits[classes:])])
 
 
-def segment(network: Network, image: Tensor, tiles: Tiles) -> Tensor:
-    """Class indices of a whole image, ``(C, *S)`` -> ``*S``, or masks of the regions, ``(K, *S)``; on the CPU."""
-    blocks = [
-        decided(logits, regions=tiles.regions).cpu()
-        for _, logits, _ in logit_blocks(network, image, tiles)
-        if logits is not None
-    ]
+class HaltError(Exception):
+    """A prediction was asked to stop on its way."""
+
+
+def segment(
+    network: Network, image: Tensor, tiles: Tiles, stop: Callable[[], bool] = lambda: False
+) -> Tensor:
+    """Class indices of a whole image, ``(C, *S)`` -> ``*S``, or masks of the regions, ``(K, *S)``; on the CPU.
+
+    Raises
+    ------
+    HaltError
+        Where `stop`, asked after each portion, says so.
+    """
+    blocks = []
+    for _, logits, _ in logit_blocks(network, image, tiles):
+        if logits is not None:
+            blocks.append(decided(logits, regions=tiles.regions).cpu())
+        if stop():
+            raise HaltError
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1 if tiles.regions else 0)
 
 

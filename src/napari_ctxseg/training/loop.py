@@ -127,7 +127,7 @@ class _Session:
         every = self.config.budget.val_every or max(1, min(200, steps // 10))
         step = self.progress.step
         if 0 < step < steps and step % every == 0 and not stopped and self.progress.validated != step:
-            yield self._validate()  # a run that was stopped right after this step owes it
+            stopped = yield from self._validate(stop)  # a run that was stopped right after this step owes it
         stopped = stopped or (stop() and self.progress.step < steps)
         while self.progress.step < steps and not stopped:
             yield from self._step(steps)
@@ -136,10 +136,10 @@ class _Session:
             if stopped:
                 break
             if self.progress.step % every == 0 or self.progress.step == steps:
-                yield self._validate()
-            if time.monotonic() - self.saved_at > SAVE_EVERY:
+                stopped = yield from self._validate(stop)
+            if not stopped and time.monotonic() - self.saved_at > SAVE_EVERY:
                 yield self._save()
-        yield from self._finish(steps, stopped)
+        yield from self._finish(steps, stopped, stop)
 
     # ---- beginning
 
@@ -196,7 +196,8 @@ class _Session:
                 return True
         seconds = sorted(times)[len(times) // 2]  # the first steps are slower, and a hiccup proves nothing
         began = time.monotonic()
-        yield self._validate()
+        if (yield from self._validate(stop)):
+            return True
         cost = time.monotonic() - began
         every = max(10, round(cost / (VALIDATION_SHARE * seconds)))
         left = (self.config.budget.minutes or 0) * 60 - (time.monotonic() - self.started) - cost
@@ -239,14 +240,19 @@ class _Session:
                     "Lower the learning rate, or set precision to 32-true",
                 )
 
-    def _validate(self) -> EpochEnd:
-        dice, mean = self.trainer.validate()
+    def _validate(self, stop: Callable[[], bool]) -> Generator[Event, None, bool]:
+        """Validate; returns whether it was stopped on the way: the run then owes it."""
+        found = self.trainer.validate(stop)
+        if found is None:
+            return True
+        dice, mean = found
         best = bool(self.plan.val) and mean is not None and mean > self.progress.best
         if best and mean is not None:
             self.progress.best, self.progress.best_step = mean, self.progress.step
             self._save_model()
         self.progress.validated, self.progress.last = self.progress.step, -1.0 if mean is None else mean
-        return EpochEnd(self.progress.step, dice, mean, best, self.plan.curve)
+        yield EpochEnd(self.progress.step, dice, mean, best, self.plan.curve)
+        return False
 
     def _save(self) -> CheckpointSaved:
         p = self.progress
@@ -262,10 +268,10 @@ class _Session:
 
     # ---- the end
 
-    def _finish(self, steps: int, stopped: bool) -> Iterator[Event]:
+    def _finish(self, steps: int, stopped: bool, stop: Callable[[], bool]) -> Iterator[Event]:
         # A run cut short validates nothing that the whole run would not: resuming it must end with the same weights.
         if not stopped and self.progress.validated != self.progress.step:
-            yield self._validate()
+            stopped = yield from self._validate(stop)
         yield self._save()
         p = self.progress
         if p.skipped:

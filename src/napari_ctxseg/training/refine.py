@@ -13,7 +13,7 @@ from napari_ctxseg.config import CrGanConfig
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.events import Note
 from napari_ctxseg.image import IGNORE
-from napari_ctxseg.inference.blocks import Tiles, logit_blocks
+from napari_ctxseg.inference.blocks import HaltError, Tiles, logit_blocks
 from napari_ctxseg.inference.predictor import load_model
 from napari_ctxseg.losses.error_maps import make_error_loss
 from napari_ctxseg.maps.members import region_masks
@@ -164,8 +164,10 @@ class RefineTrainer(Trainer):
         own = image[: len(image) - self.geometry_only] if len(image) > self._channels else image
         return whole_maps(self._both.eval(), own.to(self.device), self.tiles, self._run)
 
-    def segment(self, image: Tensor) -> Tensor:
+    def segment(self, image: Tensor, stop: Callable[[], bool] = lambda: False) -> Tensor:
         """Class indices of both stages together, or masks of the regions."""
+        if stop():
+            raise HaltError
         result: Tensor = compose(*self.maps(image), *RELEASED, regions=self.tiles.regions)
         return result
 

@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 
 from napari_ctxseg.events import Note
-from napari_ctxseg.inference.blocks import Tiles, dice_of, dice_of_regions, mean_dice, segment
+from napari_ctxseg.inference.blocks import HaltError, Tiles, dice_of, dice_of_regions, mean_dice, segment
 from napari_ctxseg.losses import RegionsLoss, make_loss
 from napari_ctxseg.maps.members import region_masks
 from napari_ctxseg.networks import make_network
@@ -20,7 +20,7 @@ from napari_ctxseg.training.data import planes_of
 from napari_ctxseg.training.patches import PatchSampler
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -177,14 +177,16 @@ class Trainer:
             total = total + part * (float(chosen.sum()) / len(batch.spacing))
         return total
 
-    def segment(self, image: Tensor) -> Tensor:
+    def segment(self, image: Tensor, stop: Callable[[], bool] = lambda: False) -> Tensor:
         """Class indices of a whole image, ``(C, *S)`` -> ``*S``, or masks of the regions, ``(R, *S)``."""
         self.network.eval()
         with torch.no_grad():
-            return segment(self.network, image.to(self.device), self.tiles)
+            return segment(self.network, image.to(self.device), self.tiles, stop)
 
-    def validate(self) -> tuple[dict[str, float | None], float | None]:
-        """Dice of each class or region over the watched cases, and their mean."""
+    def validate(
+        self, stop: Callable[[], bool] = lambda: False
+    ) -> tuple[dict[str, float | None], float | None] | None:
+        """Dice of each class or region over the watched cases, and their mean; None where `stop` said so on the way."""
         rows = []
         for sample in self._plan.watched:
             image, target = sample.image, sample.target
@@ -193,7 +195,10 @@ class Trainer:
             ):  # slices without any label cannot be judged
                 keep = (target >= 0).flatten(1).any(dim=1)
                 image, target = image[:, keep], target[keep]
-            guess = self.segment(image)
+            try:
+                guess = self.segment(image, stop)
+            except HaltError:
+                return None
             if self._members is None:
                 rows.append(dice_of(guess, target, self._classes))
             else:
