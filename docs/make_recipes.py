@@ -70,7 +70,7 @@ CONTEXT_OPTIM = {"lr": 1e-4, "weight_decay": 0.0, "schedule": "constant"}
 CONTEXT_UNET = {"kind": "unet", "preset": "context"}
 CONTEXT_GAN = {"kind": "unet", "preset": "context_gan"}
 CONTEXT_UNKNOWN = unknown(
-    "patients of the split | 70 of 100 patients by the hash of their names | not stated; the released "
+    "patients of the split | 7 of 10 patients by the hash of their names | not stated; the released "
     "lists are of slices",
     "slices without foreground | left out, in training and in the measures | not said in the paper; "
     "its slice counts and its code fit nothing else, and it flatters every row",

@@ -92,7 +92,7 @@ def test_a_sweep_leaves_variants_without_the_field_alone():
         ({"folds": None}, "either `folds` or the `test` patients"),
         ({"folds": 1}, "greater than or equal to 2"),
         ({"primary": "dise"}, "'dise' is no measure"),
-        ({"measures": {"instances": True}}, "foreground must be true"),
+        ({"measures": {"instances": True}}, "add --foreground"),
         ({"measures": ["dise"]}, "is no measure"),
         ({"primary": "rvd", "measures": {"names": ["dice", "rvd"]}}, "best at 0"),
         ({"sweep": {"loss.radius": [1]}}, "loss.*radius"),
@@ -581,6 +581,30 @@ def test_what_is_missing_and_what_cannot_be_said_is_said():
     assert "n/a" in markdown(nothing, [])
     alone = make_report(results_of(plan_of(("ce",)), pairs_of(4), lambda c: noisy(c, 0)))
     assert "only one variant" in " ".join(alone["sentences"])
+
+
+def test_a_mean_over_fewer_patients_says_so():
+    """Of eight patients the second variant misses the structure in seven: its one distance is no mean of all."""
+
+    def make(cell):
+        missed = cell.variant == "dice_ce"
+        table = {n: scores_of(0.0, 0, 5) if missed and n != "P3_0" else scores_of(0.8) for n in cell.test}
+        return Outcome(scores={n: {"x": scores} for n, scores in table.items()}, steps=4)
+
+    report = make_report(results_of(plan_of(), pairs_of(8, 1), make))
+    page = markdown(report, [])
+    row = next(line for line in page.splitlines() if line.startswith("| dice_ce | 2 of 2"))
+    assert ", n = 1 |" in row
+    assert "| 0 of 8 | 7 of 8 | 0 of 8 |" in row
+    assert ", n = " not in next(line for line in page.splitlines() if line.startswith("| ce | 2 of 2"))
+    text = " ".join(report["sentences"])
+    assert "The mean hd95 of dice_ce is over 1 patient only" in text
+    assert "The numbers rest on 8 patients that the networks had not seen, 8 images." in text
+
+
+def test_what_was_tested_is_counted():
+    split = make_report(results_of(plan_of(folds=None, test=["P0"]), pairs_of(3, 2), lambda c: noisy(c, 0)))
+    assert "rest on 1 patient that the networks had not seen, 2 images." in " ".join(split["sentences"])
 
 
 def test_an_empty_class_has_no_numbers_and_that_is_said():

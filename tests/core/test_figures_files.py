@@ -105,6 +105,19 @@ def test_the_recipe_beside_the_picture_says_everything(folder):
     assert parse_figure(stored) == parse_figure({**RECIPE, "style": {**RECIPE["style"], "line": 2}})
 
 
+def test_the_recipe_of_one_format_makes_that_format_again(folder):
+    for suffix in ("pdf", "svg"):
+        made = folder / f"one.{suffix}"
+        assert ctxseg("figure", folder / "fig.yaml", "--out", made).exit_code == 0
+        before = made.read_bytes()
+        made.unlink()
+        again = ctxseg("figure", folder / "one.recipe.yaml")
+        assert again.exit_code == 0, again.stderr
+        assert made.read_bytes() == before
+        assert not (folder / "one.png").exists()
+        made.unlink()
+
+
 def test_a_moved_folder_works_and_a_changed_input_is_said(folder, tmp_path_factory):
     ctxseg("figure", folder / "fig.yaml")
     place = tmp_path_factory.mktemp("moved") / "all"

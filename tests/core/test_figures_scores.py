@@ -97,8 +97,32 @@ def test_runs_without_numbers_are_told(folder):
     assert [t.get_text() for t in made.figure.axes[0].get_yticklabels()] == ["ce (incomplete)", "focal"]
     assert made.notes[:2] == notes
     made = drawn(folder, kind="table", report="report.csv", style={"width": 120})
-    assert made.notes == notes
+    assert made.notes[:2] == notes
     assert "| ce (incomplete) |" in made.texts[".md"]
+
+
+@pytest.mark.parametrize(("width", "measures"), [(60, 2), (85, 2), (85, 4), (174, 4)])
+def test_panels_of_boxes_go_to_the_next_row_where_titles_would_meet(folder, width, measures):
+    names = ["dice", "hd95", "seg", "lesion_recall"][:measures]
+    for name, values in (("one", ONE), ("two", TWO)):
+        made = scores(values)
+        for case in made["cases"]:
+            case["classes"]["lesion"] |= {"seg": 0.4, "lesion_recall": 0.5}
+        (folder / f"{name}.json").write_text(json.dumps(made))
+    both = {"contour_weighted_ce_dice": "one.json", "second": "two.json"}
+    made = drawn(folder, kind="boxplots", scores=both, measures=names, style={"width": width})
+    made.figure.canvas.draw()
+    renderer, page = made.figure.canvas.get_renderer(), made.figure.bbox
+    shown = [axes for axes in made.figure.axes if axes.get_visible()]
+    assert len(shown) == measures
+    titles = [axes.xaxis.label.get_window_extent(renderer) for axes in shown]
+    for number, one in enumerate(titles):
+        assert page.x0 - 1 <= one.x0 <= one.x1 <= page.x1 + 1
+        assert page.y0 - 1 <= one.y0
+        assert not any(one.overlaps(other) for other in titles[number + 1 :])
+    assert all(axes.yaxis_inverted() for axes in shown)
+    points = [line.get_xdata() for line in by_gid(shown[0], "points")]
+    assert sorted(points[0]) == sorted(ONE)
 
 
 def test_text_of_charts_has_its_size(folder):
@@ -192,20 +216,36 @@ def test_long_names_stay_on_the_page(folder, width):
 # ---------------------------------------------------------------- table
 
 
+def test_a_mean_over_fewer_units_says_so_and_is_not_the_best(folder):
+    """A method that misses a structure has no distance there: its mean distance can look better than it is."""
+    few = scores(TWO)
+    few["cases"][0]["classes"]["lesion"]["hd95"] = None
+    (folder / "two.json").write_text(json.dumps(few))
+    made = drawn(folder, kind="table", **PAIR, style={"width": 120})
+    line = next(line for line in made.texts[".md"].splitlines() if line.startswith("| second"))
+    assert line == "| second | 0.800 (0.218) | 0.750 (0.354), n = 2 | 3 |"
+    assert "**" not in made.texts[".md"]
+    assert made.notes == [
+        f"{name} is not of the same units for all methods, so none is bold" for name in ("Dice", "HD95 (mm)")
+    ]
+
+
 def test_a_table_as_picture_markdown_and_latex(folder):
+    whole = [0.55, 0.8, 0.95, 0.9]
+    (folder / "two.json").write_text(json.dumps(scores(whole)))
     made = drawn(folder, kind="table", **PAIR, style={"width": 120})
     mean, spread = statistics.fmean(ONE), statistics.stdev(ONE)
     assert (
         f"| first method | {mean:.3f} ({spread:.3f}) | {10 * (1 - mean):.3f} ({10 * spread:.3f}) | 4 |"
         in made.texts[".md"]
     )
-    assert "| second | **0.800 (0.218)** | **2.000 (2.179)** | 3 |" in made.texts[".md"]
-    assert r"second & \textbf{0.800 (0.218)} & \textbf{2.000 (2.179)} & 3 \\" in made.texts[".tex"]
+    assert "| second | **0.800 (0.178)** | **2.000 (1.780)** | 4 |" in made.texts[".md"]
+    assert r"second & \textbf{0.800 (0.178)} & \textbf{2.000 (1.780)} & 4 \\" in made.texts[".tex"]
     cells = texts(made.figure, "cell")
     assert cells[:4] == ["method", "Dice", "HD95 (mm)", "n"]
-    assert cells[8:] == ["second", "0.800 (0.218)", "2.000 (2.179)", "3"]
+    assert cells[8:] == ["second", "0.800 (0.178)", "2.000 (1.780)", "4"]
     bold = [t.get_text() for t in by_gid(made.figure, "cell") if t.get_fontweight() == "bold"]
-    assert bold == ["method", "Dice", "HD95 (mm)", "n", "0.800 (0.218)", "2.000 (2.179)"]
+    assert bold == ["method", "Dice", "HD95 (mm)", "n", "0.800 (0.178)", "2.000 (1.780)"]
 
 
 def test_cells_of_a_table_do_not_touch(folder):

@@ -299,6 +299,22 @@ def test_nyul_makes_images_that_differ_by_gain_and_offset_the_same():
     assert (standards[0][0][0], standards[0][0][-1]) == SCALE
 
 
+def test_a_dark_voxel_inside_is_not_taken_for_outside_by_the_step_that_follows():
+    """The first landmark of whole numbers, which many voxels have, is brought to 0, and 0 is outside elsewhere."""
+    base = RNG.integers(1, 300, (5, 12, 14)).astype(np.float64)
+    base[base < 12] = 12  # many voxels at the first percentile
+    base[:, :3] = 0
+    inside = base > 0
+    steps = [parse_step("nyul"), parse_step({"kind": "z_score", "over": "nonzero"})]
+    case = case_of(base)
+    (done,) = apply(steps, case, learn(steps, lambda: [case]))
+    values = done.image.array
+    assert (values[~inside] == 0).all()
+    assert (values[inside] != 0).all()
+    assert values[inside].std() == pytest.approx(1, abs=1e-4)
+    assert values[base == 12].max() < -1, "the darkest, not the mean"
+
+
 def test_nyul_is_straight_lines_between_landmarks_and_beyond():
     config = parse_step({"kind": "nyul", "percentiles": [0, 50, 100], "over": "mean"})
     case = case_of(np.array([[0.0, 10.0], [20.0, 40.0]]))

@@ -239,3 +239,15 @@ def test_only_shared_patients_are_compared_and_the_others_counted():
     assert (found.units, found.left_out) == (7, 1)
     (apart,) = compare({"a": {"x": 1.0}, "b": {"y": 1.0}}, "a", "dice")
     assert "nothing can be said" in sentence(apart)
+
+
+def test_small_differences_are_not_written_as_zeros():
+    values = {"a": {str(n): 0.5 for n in range(7)}, "b": {str(n): 0.5 - 0.0004 * n for n in range(7)}}
+    (found,) = compare(values, "a", "dice")
+    assert "median difference -0.001" in sentence(found)
+    values["b"] = {str(n): 0.5 - 0.00004 * n for n in range(7)}
+    (found,) = compare(values, "a", "dice")
+    assert "median difference -0.0001, 95 % interval -0.0002 to" in sentence(found)
+    values["b"] = values["a"]
+    (found,) = compare(values, "a", "dice")
+    assert "median difference +0.000" in sentence(found)

@@ -113,7 +113,7 @@ class ComparePlan(Config):
             )
         if self.measures.instances and not self.run.data.foreground:
             raise ValueError(
-                "measures.instances takes values for numbers of objects: data.foreground must be true, all of them one class"
+                "measures.instances takes values for numbers of objects of one class: add --foreground (data.foreground)"
             )
         if self.run.data.annotation != "full":
             raise ValueError(

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Worst cases listed for each variant.
 WORST = 5
+#: What stands beside the measures: pairs of case and class over all runs.
+COUNTS = ("absent", "missed", "invented")
 
 
 def make_report(results: Results) -> dict[str, Any]:
@@ -43,6 +45,7 @@ def make_report(results: Results) -> dict[str, Any]:
         "unit": unit_name(results),
         "units": len(set(results.groups.values())),
         "images": len(results.groups),
+        "tested": len({name for cell in results.cells for name in cell.test}),
         "classes": results.classes,
         "seeds": list(plan.seeds),
         "folds": plan.folds,
@@ -137,15 +140,12 @@ def _worst(results: Results, name: str) -> list[dict[str, Any]]:
 def main_table(report: Mapping[str, Any], label: str | None = None) -> tuple[list[str], list[list[str]]]:
     """Header and rows: a variant in each, its runs, measures with intervals, counts, p against the reference.
 
-    With `label` the measures are those of one class, and the other columns are left out.
+    With `label` the measures and counts are those of one class, and the last two columns are left out. A mean over other
+    units than that of the tested measure says over how many.
     """
     measures, unit = report["measures"], report["unit"]
     corrected = {c["variant"]: c for c in report["comparisons"]}
-    more = (
-        []
-        if label
-        else ["absent", "missed", "invented", f"spread of {report['primary']} over seeds", "p (Holm)"]
-    )
+    more = [*COUNTS, *([] if label else [f"spread of {report['primary']} over seeds", "p (Holm)"])]
     header = ["variant", "runs", unit, *(f"{m} [95 %]" for m in measures), *more]
     rows = []
     for variant in report["variants"]:
@@ -155,17 +155,15 @@ def main_table(report: Mapping[str, Any], label: str | None = None) -> tuple[lis
             shown_name(variant),
             f"{variant['done']} of {variant['planned']}",
             "0" if tested is None else str(tested["units"]),
-            *(interval_text(values[m], _digits(m)) for m in measures),
+            *(_over(values[m], tested, _digits(m)) for m in measures),
         ]
+        counts = variant["class_counts"][label] if label else variant["counts"]
+        row += [f"{counts[key]} of {counts['cases'] + counts['absent']}" for key in COUNTS]
         if not label:
             found = corrected.get(variant["name"])
             p = "reference" if found is None else _p_text(found)
             spread = variant["seed_spread"]
-            row += [
-                *(str(variant["counts"][key]) for key in ("absent", "missed", "invented")),
-                number(spread),
-                p,
-            ]
+            row += [number(spread), p]
         rows.append(row)
     return header, rows
 
@@ -175,6 +173,13 @@ def short_table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     header, rows = main_table(report)
     kept = [0, 1, 2, 3 + report["measures"].index(report["primary"]), *range(len(header) - 4, len(header))]
     return [header[i] for i in kept], [[row[i] for i in kept] for row in rows]
+
+
+def _over(interval: Mapping[str, Any] | None, tested: Mapping[str, Any] | None, digits: int) -> str:
+    text = interval_text(interval, digits)
+    if interval is None or tested is None or interval["units"] == tested["units"]:
+        return text
+    return f"{text}, n = {interval['units']}"
 
 
 def interval_text(interval: Mapping[str, Any] | None, digits: int = 3) -> str:

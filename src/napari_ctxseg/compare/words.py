@@ -64,6 +64,10 @@ def _unfinished(report: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" + ("" if count == 1 else "s")
+
+
 def _percent(share: float) -> str:
     return "less than 1 %" if share < 0.01 else f"up to {100 * share:.0f} %"
 
@@ -90,9 +94,8 @@ def _compared(report: Mapping[str, Any], comparisons: Sequence[Comparison]) -> l
 def _base(report: Mapping[str, Any]) -> list[str]:
     unit, measure = report["unit"], report["primary"]
     judged = max((len(v["patients"]) for v in report["variants"]), default=0)
-    found = [
-        f"The numbers rest on {judged} {unit} that the networks had not seen ({report['images']} images in all)."
-    ]
+    images = "" if unit == "images" else f", {_many(report['tested'], 'image')}"
+    found = [f"The numbers rest on {_many(judged, unit[:-1])} that the networks had not seen{images}."]
     if judged < FEWEST:
         found.append(
             f"With fewer than {FEWEST} {unit} no paired test can reach p = 0.05: there are no p values, and the intervals "
@@ -123,7 +126,29 @@ def _base(report: Mapping[str, Any]) -> list[str]:
     found += [
         f"The class {label} is in no reference and no prediction: it has no numbers." for label in empty
     ]
-    return [*found, *_invented(report), *_budget(report)]
+    return [*found, *_fewer(report), *_invented(report), *_budget(report)]
+
+
+def _most_units(variant: Mapping[str, Any]) -> int:
+    return max((each["units"] for each in variant["measures"].values() if each), default=0)
+
+
+def _fewer(report: Mapping[str, Any]) -> list[str]:
+    """Measures whose mean leaves units out, by the variant that leaves out most: it can look better than it is."""
+    found = []
+    for measure in report["measures"]:
+        known = [
+            (v["measures"][measure]["units"], v["name"])
+            for v in report["variants"]
+            if v["measures"][measure] and v["measures"][measure]["units"] < _most_units(v)
+        ]
+        if known:
+            least, name = min(known)
+            found.append(
+                f"The mean {measure} of {name} is over {_many(least, report['unit'][:-1])} only, because the others have "
+                "none (a structure that is missed has no distance): it does not compare with a mean over all."
+            )
+    return found
 
 
 def _invented(report: Mapping[str, Any]) -> list[str]:

@@ -354,4 +354,5 @@ def parse_figure(values: Any, where: str = "recipe") -> Recipe:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"][1:])  # the first one is the kind
         remedy = f"See `ctxseg figure --example {values['kind']}`"
-        raise InputError(where, f"{field}: {first['msg']}" if field else first["msg"], remedy) from error
+        text = str(first["msg"]).removeprefix("Value error, ")
+        raise InputError(where, f"{field}: {text}" if field else text, remedy) from error

@@ -155,10 +155,16 @@ def sentence(
 
 
 def _shift(difference: Interval, digits: int) -> str:
-    text = f"median difference {difference.value:+.{digits}f}"
+    text = f"median difference {_signed(difference.value, digits)}"
     if difference.low is None or difference.high is None:
         return text
-    return f"{text}, 95 % interval {difference.low:+.{digits}f} to {difference.high:+.{digits}f}"
+    return f"{text}, 95 % interval {_signed(difference.low, digits)} to {_signed(difference.high, digits)}"
+
+
+def _signed(value: float, digits: int) -> str:
+    """With so many digits, or with one that says something where these would all be 0."""
+    text = f"{value:+.{digits}f}"
+    return f"{value:+.1g}" if value and not float(text) else text
 
 
 def _p(p: float) -> str:

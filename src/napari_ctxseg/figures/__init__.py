@@ -154,7 +154,10 @@ def make_figure(recipe: c.Recipe, sources: Sources, out: Path, *, notes: Sequenc
                 save_picture(drawing.figure, path, recipe.style)
     said = [*notes, *drawing.notes]
     made = {"chosen": drawing.chosen, "pictures": [path.name for path in written]}
-    save_recipe(beside, recipe, sources.folder, made, sources.hashes)
+    style = recipe.style.model_copy(
+        update={"formats": tuple(suffix.removeprefix(".") for suffix in suffixes)}
+    )
+    save_recipe(beside, recipe.model_copy(update={"style": style}), sources.folder, made, sources.hashes)
     return Made(written, beside, said, drawing.chosen)
 
 

@@ -36,21 +36,27 @@ def draw_boxplots(recipe: BoxplotsFigure, sources: Sources) -> Drawing:
     methods, classes = methods_and_classes(scores)
     style = recipe.style
     legend = style.legend and len(classes) > 1
-    height = AROUND + BOX * len(methods) * max(1.0, 0.7 * len(classes))
+    titles = {m: _title(m, kept, methods, classes, unit) for m, kept in shown.items()}
+    # As many panels in a row as their titles leave room for beside the names.
+    room = style.width - max(text_width(name, style) for name in methods) - 5
+    wide = max(max(text_width(line, style) for line in title) for title in titles.values()) + 3
+    columns = max(1, min(len(shown), int(room / wide)))
+    lines = -(-len(shown) // columns)
+    height = (AROUND + BOX * len(methods) * max(1.0, 0.7 * len(classes))) * lines
     figure = new_figure(style, height, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02)  # type: ignore[union-attr, call-arg]
-    every = figure.subplots(1, len(recipe.measures), sharey=True, squeeze=False)[0]
-    for axes, (measure, kept) in zip(every, shown.items(), strict=True):
+    every = figure.subplots(lines, columns, sharey=True, squeeze=False)
+    for axes, (measure, kept) in zip(every.flat, shown.items(), strict=False):
         _boxes(axes, recipe, kept, measure, methods, classes)
-        counts = [len(numbers(kept, measure, m, c)) for m in methods for c in classes]
-        many = f"{counts[0]}" if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
-        name, about = f"{title_of(measure, kept)},", f"{many} {unit}"
-        fits = text_width(f"{name} {about}", style) <= 0.6 * style.width / len(shown)
-        text = f"{name} {about}" if fits else f"{name}\n{about}"
-        axes.set_xlabel(text, fontsize=style.size)
+        name, about = titles[measure]
+        fits = text_width(f"{name} {about}", style) <= room / columns - 3
+        axes.set_xlabel(f"{name} {about}" if fits else f"{name}\n{about}", fontsize=style.size)
+    for axes in list(every.flat)[len(shown) :]:
+        axes.set_visible(False)
     names = [wrapped(name, style.width * 0.3, style) for name in methods]
-    every[0].set_yticks(range(len(methods)), names, fontsize=style.size)
-    every[0].invert_yaxis()
+    for axes in every[:, 0]:
+        axes.set_yticks(range(len(methods)), names, fontsize=style.size)
+    every[0, 0].invert_yaxis()
     if legend:
         handles = [marks.patch_handle(c, nth(palette_of(style).methods, n)) for n, c in enumerate(classes)]
         top_legend(figure, style, handles, classes)
@@ -59,6 +65,15 @@ def draw_boxplots(recipe: BoxplotsFigure, sources: Sources) -> Drawing:
     drawing.notes += [f"{title_of(m)}: {n} values do not apply and are left out" for m, n in absent.items()]
     drawing.chosen = {"methods": methods, "classes": classes, "unit": unit}
     return drawing
+
+
+def _title(
+    measure: str, kept: list[Score], methods: list[str], classes: list[str], unit: str
+) -> tuple[str, str]:
+    """Name of a measure, and of how many units it is."""
+    counts = [len(numbers(kept, measure, m, c)) for m in methods for c in classes]
+    many = f"{counts[0]}" if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
+    return f"{title_of(measure, kept)},", f"{many} {unit}"
 
 
 def _boxes(

@@ -53,19 +53,20 @@ def draw_table(recipe: TableFigure, sources: Sources) -> Drawing:
     """
     found = read_scores(recipe, sources)
     header, rows = _cells(recipe, found.values)
+    apart = _apart(recipe, found.values)
     note = f"Mean (standard deviation) over {found.unit}; n: {found.unit} measured."
     drawing = _drawn(header, rows, note, recipe.style)
     made = {"md": _markdown(header, rows, note), "tex": _latex(header, rows, note)}
-    drawing.notes += found.notes
+    drawing.notes += [*found.notes, *apart.values()]
     drawing.texts = {f".{form}": made[form] for form in recipe.texts}
     return drawing
 
 
 def _cells(recipe: TableFigure, scores: Sequence[Score]) -> tuple[list[str], list[list[Cell]]]:
-    known = dict.fromkeys(name for score in scores for name in score.values)
-    measures = list(recipe.measures) or [m for m in USUAL if m in known] or list(known)
+    measures = _measures(recipe, scores)
     for measure in measures:
         of_measure(scores, measure)
+    apart = _apart(recipe, scores)
     methods, classes = methods_and_classes(scores)
     several = len(classes) > 1
     rows = []
@@ -73,12 +74,41 @@ def _cells(recipe: TableFigure, scores: Sequence[Score]) -> tuple[list[str], lis
         best = {m: _best(scores, m, methods, label, recipe.digits) for m in measures}
         for method in methods:
             row = [Cell(method)] + ([Cell(label)] if several else [])
+            each = {m: numbers(scores, m, method, label) for m in measures}
+            most = max(map(len, each.values()))
             row += [
-                _cell(numbers(scores, m, method, label), best[m] if recipe.bold else None, recipe)
-                for m in measures
+                _cell(values, best[m] if recipe.bold and (m, label) not in apart else None, recipe, most)
+                for m, values in each.items()
             ]
-            rows.append([*row, Cell(str(len(numbers(scores, measures[0], method, label))))])
+            rows.append([*row, Cell(str(most))])
     return ["method", *(["class"] if several else []), *(title_of(m, scores) for m in measures), "n"], rows
+
+
+def _measures(recipe: TableFigure, scores: Sequence[Score]) -> list[str]:
+    known = dict.fromkeys(name for score in scores for name in score.values)
+    return list(recipe.measures) or [m for m in USUAL if m in known] or list(known)
+
+
+def _apart(recipe: TableFigure, scores: Sequence[Score]) -> dict[tuple[str, str], str]:
+    """Measures of classes that not all methods have of the same units, and a sentence: no mean of them is the best."""
+    methods, classes = methods_and_classes(scores)
+    found = {}
+    for measure in _measures(recipe, scores):
+        for label in classes:
+            units = {
+                method: frozenset(
+                    s.unit
+                    for s in scores
+                    if (s.method, s.label) == (method, label) and s.values.get(measure) is not None
+                )
+                for method in methods
+            }
+            if len(set(units.values())) > 1:
+                of = f" of {label}" if len(classes) > 1 else ""
+                found[measure, label] = (
+                    f"{title_of(measure, scores)}{of} is not of the same units for all methods, so none is bold"
+                )
+    return found
 
 
 def _best(
@@ -93,12 +123,14 @@ def _best(
     return f"{min(means) if measure in LESS_IS_BETTER else max(means):.{digits}f}"
 
 
-def _cell(values: Sequence[float], best: str | None, recipe: TableFigure) -> Cell:
+def _cell(values: Sequence[float], best: str | None, recipe: TableFigure, most: int) -> Cell:
+    """`most` units have some measure; a mean over fewer of them says so."""
     if not values:
         return Cell("n/a")
     mean = f"{statistics.fmean(values):.{recipe.digits}f}"
     spread = f" ({statistics.stdev(values):.{recipe.digits}f})" if len(values) > 1 else ""
-    return Cell(mean + spread, mean == best)
+    fewer = f", n = {len(values)}" if len(values) < most else ""
+    return Cell(mean + spread + fewer, mean == best)
 
 
 def _drawn(header: Sequence[str], rows: Sequence[Sequence[Cell]], note: str, style: FigureStyle) -> Drawing:

@@ -213,6 +213,8 @@ class PlanPage(QWidget):
 
     def amount_text(self) -> str:
         """How many runs it takes, and how long."""
+        if not self.variants.variants():
+            return ""
         variants = max(1, len(self.variants.variants()))
         with contextlib.suppress(InputError):  # half typed
             variants *= max([len(values) for values in self.variants.sweeps().values()], default=1)

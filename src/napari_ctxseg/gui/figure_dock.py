@@ -346,7 +346,7 @@ class FigureDock(Dock):
         try:
             build = self.build()
         except CtxsegError as error:  # said quietly: the person is still filling in
-            self.status.setText(str(error))
+            self.status.setText(str(error).partition(" See `ctxseg")[0])  # an example is no help on screen
             return
         self.making.preview(build)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from napari_ctxseg.recipes.steps.values import Standard
 
 #: Part of the name of prepared folders: raised when a step comes to do something else.
-VERSION = 1
+VERSION = 2
 SUFFIX = ".nii.gz"
 
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 #: Ends of Nyul's standard scale.
 SCALE = (0.0, 100.0)
+#: What a voxel inside gets instead of 0: for the steps that follow, 0 is outside.
+INSIDE = 1e-6
 
 
 def window(config: Window, case: Case) -> Case:
@@ -131,7 +133,8 @@ def nyul(config: Nyul, case: Case, standard: Standard) -> Case:
         own, to = _rising(_landmarks(config, values), next(targets))
         result = np.zeros_like(values)
         if len(own) > 1:
-            result[mask] = _straight(values[mask], own, to)
+            inside = _straight(values[mask], own, to)
+            result[mask] = np.where(inside == 0, INSIDE, inside) if config.over == "nonzero" else inside
         return result
 
     return _each(case, change)
