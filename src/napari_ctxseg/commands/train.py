@@ -30,9 +30,8 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked.append(number)
-        os.write(
-            2, b"\nctxseg: stopping after this step; once more ends at once\n"
-        )  # nothing else is safe here
+        with suppress(OSError):  # nobody may be there to read it; anything but a plain write is not safe here
+            os.write(2, b"\nctxseg: stopping after this step; once more ends at once\n")
 
     before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
