@@ -15,7 +15,7 @@ from psygnal import Signal
 
 from napari_ctxseg.errors import CtxsegError
 from napari_ctxseg.gui.annotation import touched
-from napari_ctxseg.gui.batches import Batch, Pieces, compare
+from napari_ctxseg.gui.batches import Batch, Pieces, compare, make_whole
 from napari_ctxseg.gui.timing import timed
 
 if TYPE_CHECKING:
@@ -303,7 +303,7 @@ class Autosave:
         try:
             if self._store is None:
                 self._store = self._reopen()
-                self._make_whole(batch)
+                make_whole(batch, self._store, self._written, self._saved_marks)
             store = self._store
             if batch.pieces or batch.marks is not None:
                 store.save(Pieces(store, batch.pieces), batch.pieces, batch.marks)
@@ -322,14 +322,6 @@ class Autosave:
             if self._store is not None:
                 self._written = set(self._store.written)
             batch.over.set()
-
-    def _make_whole(self, batch: Batch) -> None:
-        """Save again what was on disk and no longer is, because a folder was taken away. In the batch's own thread."""
-        assert self._store is not None
-        if gone := self._written - set(self._store.written):
-            batch.compare.extend(sorted(gone - set(batch.compare)))
-            if batch.marks is None and self._store.marks != self._saved_marks:
-                batch.marks = self._saved_marks
 
     @timed
     def _collect(self, batch: Batch) -> None:

@@ -13,7 +13,7 @@ from napari_ctxseg.project import DamagedChunkError
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Set
 
     from numpy.typing import NDArray
 
@@ -56,3 +56,22 @@ def compare(store: LabelStore, data: Any, index: int) -> None:
         if np.array_equal(live, store.read_chunk(index)):
             return
     store.save(Pieces(store, {index: live}), [index])
+
+
+def make_whole(batch: Batch, store: LabelStore, written: Set[int], marks: SliceMarks) -> None:
+    """Have a batch save again what was on disk and no longer is, because a folder was taken away.
+
+    Parameters
+    ----------
+    batch : Batch
+    store : LabelStore
+        As it was opened anew.
+    written : set of int
+        Chunks that were on disk before.
+    marks : SliceMarks
+        That were.
+    """
+    if gone := written - set(store.written):
+        batch.compare.extend(sorted(gone - set(batch.compare)))
+        if batch.marks is None and store.marks != marks:
+            batch.marks = marks

@@ -31,6 +31,7 @@ from napari_ctxseg.project import (
     begin_round,
     finish_round,
     helped,
+    last_model,
     load_rounds,
     lock_run,
     new_id,
@@ -329,7 +330,7 @@ class ProjectTraining(ProjectResults):
         """Train and predict with the last model, also if it was trained elsewhere; a model that was chosen stays."""
         there = {run.name for run in self.runs if run.has_model}
         self._gone, self._models = (self._gone | self._models) - there, self._models | there
-        session, newest, newest_before = self.session, _last_model(self.runs), _last_model(before)
+        session, newest, newest_before = self.session, last_model(self.runs), last_model(before)
         if session.phase != "idle" or newest is None or newest.name in self._own:
             return
         if newest_before is not None and newest.name <= newest_before.name:
@@ -374,11 +375,6 @@ class ProjectTraining(ProjectResults):
             self._looking = False  # a drive that is away; the labels' own line says it
 
         self._background(work, done, failed)
-
-
-def _last_model(runs: Sequence[RunEntry]) -> Path | None:
-    usable = [run for run in runs if run.has_model and run.finished]
-    return usable[-1].path if usable else None
 
 
 def _cases(project: Project, here: Case) -> list[Case]:

@@ -19,7 +19,7 @@ from napari_ctxseg.project.predictions import Prediction, find_predictions, writ
 from napari_ctxseg.project.progress import begin_round, finish_round
 from napari_ctxseg.project.regions import parse_regions, regions_text
 from napari_ctxseg.project.rounds import GAIN, Round, Scores, helped, load_rounds, new_id, save_round
-from napari_ctxseg.project.runs import RunEntry, all_runs, find_run, lock_run, next_run
+from napari_ctxseg.project.runs import RunEntry, all_runs, find_run, last_model, lock_run, next_run
 from napari_ctxseg.project.schema import ClassSpec, ImageEntry, ProjectSpec, SplitSpec
 from napari_ctxseg.project.store import LabelStore
 
@@ -57,6 +57,7 @@ __all__ = [
     "find_run",
     "helped",
     "is_project",
+    "last_model",
     "load_rounds",
     "lock_run",
     "new_id",

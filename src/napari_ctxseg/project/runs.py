@@ -13,6 +13,7 @@ from napari_ctxseg.project.locks import Lock, acquire
 from napari_ctxseg.project.schema import safe_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 RUNS, MODEL, CONFIG, EVENTS = "runs", "model.safetensors", "config.yaml", "events.jsonl"
@@ -57,6 +58,12 @@ def all_runs(project: Path) -> list[RunEntry]:
             model = (path / MODEL).is_file()
             found.append(RunEntry(path.name, path, int(match[1]), model, model and _finished(path / EVENTS)))
     return sorted(found, key=lambda run: (run.number, run.name))
+
+
+def last_model(runs: Sequence[RunEntry]) -> Path | None:
+    """Folder of the last run that has come to its end and can predict."""
+    usable = [run for run in runs if run.has_model and run.finished]
+    return usable[-1].path if usable else None
 
 
 def find_run(project: Path, name: str | None = None) -> RunEntry:
