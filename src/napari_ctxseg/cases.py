@@ -186,7 +186,7 @@ def group_of(name: str, pattern: str | None) -> str:
             f"--group {pattern}", f"is not a regular expression: {error}", r"Try for instance 'P\d+'"
         ) from error
     if match is None:
-        raise InputError(name, f"does not match the patient pattern {pattern!r}", "Change --group")
+        raise InputError(name, f"does not match the patient pattern {pattern}", "Change --group")
     return match.group(1) if match.groups() else match.group(0)
 
 
