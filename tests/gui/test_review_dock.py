@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from napari.components import ViewerModel
 from qtpy.QtCore import Qt
 
 from napari_ctxseg.config import PredictConfig
 from napari_ctxseg.engine.client import EngineClient
 from napari_ctxseg.gui import layers as lay
 from napari_ctxseg.gui.review_dock import ReviewDock
+from napari_ctxseg.gui.review_keys import Keys
 from napari_ctxseg.gui.timing import costs
 from napari_ctxseg.gui.train_dock import TrainDock
 
@@ -143,3 +145,22 @@ def test_review_of_what_the_train_dock_predicts(viewer, qtbot, tmp_path):
     finally:
         dock.shut_down()
         train.shut_down()
+
+
+def test_keys_of_a_dock_that_was_closed_are_taken_by_the_other():
+    viewer, pressed = ViewerModel(), []
+    first = Keys(viewer, {"n": lambda: pressed.append("first")})
+    second = Keys(viewer, {"n": lambda: pressed.append("second")})
+    assert second.note == "Somebody else uses the key N: press the button."
+    second.take()
+    assert second.note
+    first.release()
+    second.take()
+    assert second.note == ""
+    (call,) = viewer.keymap.values()
+    call(viewer)
+    assert pressed == ["second"]
+    second.release()
+    assert not viewer.keymap
+    second.take()
+    assert not viewer.keymap, "what was given back is not taken again"

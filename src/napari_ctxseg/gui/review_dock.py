@@ -313,6 +313,7 @@ class ReviewDock(Dock):
         self._ticks += 1
         if self._ticks % LOOK_EVERY == 0:
             self._look_around()
+            self.keys.take()  # another dock may have been closed that had them
             return
         self.review.tick()
         if self._stale:

@@ -27,16 +27,23 @@ class Keys:
     def __init__(self, viewer: Any, actions: Mapping[str, Callable[[], None]]) -> None:
         self._viewer = viewer
         self._bound: dict[str, Callable[[Any], None]] = {}
-        taken = []
-        for key, action in actions.items():
-            call = _calling(action)
+        self._waiting = {key: _calling(action) for key, action in actions.items()}
+        self.take()
+
+    def take(self) -> None:
+        """Bind the keys that somebody else had, if they are free now."""
+        for key, call in list(self._waiting.items()):
             try:
-                viewer.bind_key(key, call)
+                self._viewer.bind_key(key, call)
             except ValueError:
-                taken.append(key.upper())
-            else:
-                self._bound[key] = call
-        self.note = f"Somebody else uses the key {', '.join(taken)}: press the button." if taken else ""
+                continue
+            self._bound[key] = self._waiting.pop(key)
+
+    @property
+    def note(self) -> str:
+        """Which keys are somebody else's; empty if none."""
+        taken = ", ".join(key.upper() for key in self._waiting)
+        return f"Somebody else uses the key {taken}: press the button." if taken else ""
 
     def release(self) -> None:
         """Give the keys back, unless somebody else has taken them meanwhile; may be called twice."""
@@ -45,6 +52,7 @@ class Keys:
             if now is not None and now is not call:
                 self._viewer.bind_key(key, now)
         self._bound.clear()
+        self._waiting.clear()
 
 
 def _calling(action: Callable[[], None]) -> Callable[[Any], None]:
