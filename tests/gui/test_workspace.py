@@ -210,6 +210,19 @@ def test_layers_renamed_reordered_and_deleted(screen, project):
     np.testing.assert_array_equal(screen.labels.data, painted)
 
 
+def test_an_image_whose_labels_were_deleted_is_opened_once(screen, project):
+    screen.workspace.open(project)
+    mine = screen.viewer.add_points(np.zeros((1, 3)), name="mine")
+    before = {layer.name for layer in screen.viewer.layers}
+    screen.viewer.layers.remove("p0 labels")
+    screen.choices.forget_missing_layers()
+    screen.workspace.tick()
+    assert {layer.name for layer in screen.viewer.layers} == {"p0", "mine"}, "the image stays to be looked at"
+    screen.workspace.open_image("p0")
+    assert {layer.name for layer in screen.viewer.layers} == before, "and is not there twice"
+    assert mine in screen.viewer.layers
+
+
 def test_strokes_count_while_other_labels_are_chosen(screen, project):
     screen.workspace.open(project)
     ours = screen.labels

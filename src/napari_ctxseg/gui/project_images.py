@@ -47,6 +47,7 @@ class ProjectImages:
         self.choices, self.viewer = choices, choices.viewer
         self.project: Project | None = None
         self.opened: Opened | None = None
+        self._left: Opened | None = None  # an image whose labels layer the person has deleted
         self.effort = Effort()
         self.doing = ""  # what goes on in the background
         self.closed = False
@@ -194,6 +195,9 @@ class ProjectImages:
     ) -> None:
         if self.project is not project:
             return
+        if self._left is not None:
+            self._left.remove_layers()
+            self._left = None
         layers = own.add_image_layers(self.viewer, image, name)
         largest = [row.value for row in self.choices.classes] + [self.choices.background_value]
         if not np.can_cast(lay.dtype_for(largest), labels.dtype):

@@ -206,7 +206,7 @@ class Workspace(ProjectImages):
         bool
             Whether everything is on disk.
         """
-        done = self.close_image(seconds, keep=True)
+        done, self._left = self.close_image(seconds, keep=True), None
         if self.project is not None:
             self.effort.save()
             self._discard_if_empty(self.project)
@@ -250,7 +250,8 @@ class Workspace(ProjectImages):
                 self._strokes = opened.autosave.strokes
                 self.effort.note(now)
             if not opened.present and not opened.autosave.busy:
-                self.close_image(keep=True)  # the person has deleted the layer; the labels are on disk
+                self._left = opened  # the person has deleted the layer; the labels are on disk
+                self.close_image(keep=True)
                 self.changed.emit()
         if project.read_only or self.doing or getattr(self.choices, "closed", False):
             return
