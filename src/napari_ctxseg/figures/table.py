@@ -21,7 +21,7 @@ from napari_ctxseg.figures.scores import (
 from napari_ctxseg.figures.sheet import POINT, Drawing, new_figure, text_width
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from napari_ctxseg.config import FigureStyle, TableFigure
     from napari_ctxseg.figures.scores import Score
@@ -52,8 +52,8 @@ def draw_table(recipe: TableFigure, sources: Sources) -> Drawing:
         If the files hold no such scores, or the table is wider than the figure.
     """
     found = read_scores(recipe, sources)
-    header, rows = _cells(recipe, found.values)
     apart = _apart(recipe, found.values)
+    header, rows = _cells(recipe, found.values, apart)
     note = f"Mean (standard deviation) over {found.unit}; n: {found.unit} measured."
     drawing = _drawn(header, rows, note, recipe.style)
     made = {"md": _markdown(header, rows, note), "tex": _latex(header, rows, note)}
@@ -62,11 +62,12 @@ def draw_table(recipe: TableFigure, sources: Sources) -> Drawing:
     return drawing
 
 
-def _cells(recipe: TableFigure, scores: Sequence[Score]) -> tuple[list[str], list[list[Cell]]]:
+def _cells(
+    recipe: TableFigure, scores: Sequence[Score], apart: Container[tuple[str, str]]
+) -> tuple[list[str], list[list[Cell]]]:
     measures = _measures(recipe, scores)
     for measure in measures:
         of_measure(scores, measure)
-    apart = _apart(recipe, scores)
     methods, classes = methods_and_classes(scores)
     several = len(classes) > 1
     rows = []

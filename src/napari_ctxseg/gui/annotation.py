@@ -119,8 +119,8 @@ class Marks:
                 stroke.done = True
                 for place in stroke.marked:
                     self.set(*place)
-        if len(self._strokes) > MANY:  # what has left the history can never be undone
-            self._strokes = [stroke for stroke in self._strokes if id(stroke.atom) in undone | done]
+        # What has left the history can never be undone; kept atoms would be large, and their identity could be another's.
+        self._strokes = [stroke for stroke in self._strokes if id(stroke.atom) in undone | done]
 
     def counted(self, painted: Sequence[int]) -> dict[int, tuple[int, ...]]:
         """All marks together with slices along axis 0 that hold labels from elsewhere."""

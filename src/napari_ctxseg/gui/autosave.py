@@ -79,7 +79,7 @@ class Autosave:
         self._store: LabelStore | None = store
         self._shape, self._grid = store.shape, store.grid
         self._marks, self._saved_marks = marks, store.marks
-        self._written = set(store.written)
+        self._written: set[int] = set()  # on disk when the store was last lost
         self._background, self._reopen, self._shown = background, reopen, shown
         self._dirty: set[int] = set()
         self._compare: deque[int] = deque()
@@ -304,6 +304,7 @@ class Autosave:
             if self._store is None:
                 self._store = self._reopen()
                 make_whole(batch, self._store, self._written, self._saved_marks)
+                self._written = set()
             store = self._store
             if batch.pieces or batch.marks is not None:
                 store.save(Pieces(store, batch.pieces), batch.pieces, batch.marks)
@@ -317,10 +318,10 @@ class Autosave:
                 batch.task()
                 batch.task = None
         except Exception as error:  # noqa: BLE001 - a thread has nobody to raise to; `_collect` says it
-            batch.error, self._store = error, None
-        finally:
             if self._store is not None:
                 self._written = set(self._store.written)
+            batch.error, self._store = error, None
+        finally:
             batch.over.set()
 
     @timed

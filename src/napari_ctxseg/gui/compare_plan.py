@@ -213,7 +213,7 @@ class PlanPage(QWidget):
 
     def amount_text(self) -> str:
         """How many runs it takes, and how long."""
-        if not self.variants.variants():
+        if not (self.variants.variants() or self.variants.sweep.text().strip()):
             return ""
         variants = max(1, len(self.variants.variants()))
         with contextlib.suppress(InputError):  # half typed

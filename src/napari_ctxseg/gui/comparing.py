@@ -294,9 +294,7 @@ class Comparing:
             case Note():
                 if self.current is None:
                     self.status = event.text
-                    if (
-                        event.level == "warning"
-                    ):  # a variant that cannot run: told before hours are spent on the others
+                    if event.level == "warning":  # a variant that cannot run
                         self.failed.emit(event.text)
             case Reported():
                 self._read_report(final=event.final)

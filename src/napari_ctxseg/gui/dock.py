@@ -57,9 +57,8 @@ class Dock(QWidget):
         if event is not None and watched is self._window and not self._closed:
             if event.type() == QEvent.Type.Close:
                 self._window_closing = True
-                if (
-                    self._window is not None and not self._window.isVisible()
-                ):  # nothing will be hidden, nobody asked
+                # Of a window that is not shown nothing will be hidden, and nobody is asked.
+                if self._window is not None and not self._window.isVisible():
                     self.shut_down()
             elif event.type() == QEvent.Type.Hide and self._window_closing and not event.spontaneous():
                 self.shut_down()
